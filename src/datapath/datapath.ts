@@ -1,0 +1,34 @@
+import type { Plumbing } from "./plumbing.ts";
+
+/** `add-only` never removes (before the first complete read of the NSDB); `exact` leaves only what is wanted. */
+export type SyncMode = "add-only" | "exact";
+
+/** What is in the kernel now, read back, never remembered. */
+export interface Observed {
+  /** Complete and usable plumbings, each with the `ifindex` that the kernel holds for it. */
+  readonly ports: readonly Plumbing[];
+  /** True when the shared part (interface, table, guards, routes) stands as this version makes it. */
+  readonly baseIntact: boolean;
+}
+
+export interface SyncReport {
+  readonly added: readonly string[];
+  readonly replaced: readonly string[];
+  readonly removed: readonly string[];
+  /** Ports that could not be plumbed, each with a sentence; everything else was. */
+  readonly failed: readonly { readonly portId: string; readonly reason: string }[];
+  /** True when the shared part had to be made or repaired. */
+  readonly repairedBase: boolean;
+}
+
+export interface Datapath {
+  /** What of ours is in the kernel. @throws {DatapathError} */
+  observe(): Promise<Observed>;
+  /** Makes the kernel serve `want`; safe to repeat. @throws {DatapathError} if the shared part cannot be made. */
+  sync(want: readonly Plumbing[], mode: SyncMode): Promise<SyncReport>;
+  /** What {@link Datapath.sync} would do, as text that `nft -f` accepts plus comment lines for links and routes. */
+  plan(want: readonly Plumbing[], mode: SyncMode): Promise<string>;
+  /** Removes everything of ours; needs nothing but the kernel. Returns what it removed, one line each. */
+  sweep(): Promise<readonly string[]>;
+  close(): Promise<void>;
+}

@@ -1,0 +1,32 @@
+import { defineConfig } from "vitest/config";
+
+/**
+ * Two kinds of suite. `unit` files run side by side. `netns` files program the kernel of the namespace that
+ * the whole run lives in (scripts/test.mjs makes it), so they take turns.
+ */
+export default defineConfig({
+  test: {
+    pool: "forks",
+    testTimeout: 30_000,
+    hookTimeout: 60_000,
+    projects: [
+      {
+        extends: true,
+        test: {
+          name: "unit",
+          include: ["test/**/*.test.ts"],
+          exclude: ["test/netns/**", "test/acceptance/**"],
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: "netns",
+          include: ["test/netns/**/*.test.ts"],
+          fileParallelism: false,
+          testTimeout: 120_000,
+        },
+      },
+    ],
+  },
+});

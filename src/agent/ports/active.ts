@@ -1,0 +1,80 @@
+import type { ComputePort } from "../topology/model.ts";
+
+/** What of a host netdev decides whether a port is active. */
+export interface LinkState {
+  readonly ifindex: number;
+  /** IFF_UP: set up by whoever plugged the guest, whatever the carrier says. */
+  readonly up: boolean;
+}
+
+/** A port that is bound here and whose interface exists and is up: both halves of one fact. */
+export interface ActivePort extends ComputePort {
+  readonly ifindex: number;
+}
+
+/** Why a bound port is not served now. */
+export type IdleReason =
+  | { readonly kind: "no-interface" }
+  | { readonly kind: "interface-down" }
+  | { readonly kind: "no-fixed-address" }
+  | { readonly kind: "interface-taken"; readonly byPortId: string };
+
+export interface Activity {
+  readonly active: readonly ActivePort[];
+  readonly idle: ReadonlyMap<string, IdleReason>;
+}
+
+/**
+ * Joins the bindings with the links. Two ports that claim one interface cannot both be right: the one that
+ * holds it keeps it, so that a wrong binding cannot take over a running guest; among newcomers the lower
+ * UUID wins, so that every run decides alike.
+ *
+ * @param holds Whether a port is served through that interface already.
+ */
+export function activity(
+  ports: Iterable<ComputePort>,
+  linkOf: (interfaceName: string) => LinkState | undefined,
+  holds: (portId: string, interfaceName: string) => boolean,
+): Activity {
+  const idle = new Map<string, IdleReason>();
+  const claims = new Map<string, ActivePort>();
+  for (const port of ports) {
+    const link = linkOf(port.interfaceName);
+    if (link === undefined) idle.set(port.portId, { kind: "no-interface" });
+    else if (!link.up) idle.set(port.portId, { kind: "interface-down" });
+    else if (port.fixedAddresses.length === 0) idle.set(port.portId, { kind: "no-fixed-address" });
+    else claim({ ...port, ifindex: link.ifindex });
+  }
+  return { active: [...claims.values()], idle };
+
+  function claim(port: ActivePort): void {
+    const rival = claims.get(port.interfaceName);
+    if (rival === undefined) {
+      claims.set(port.interfaceName, port);
+      return;
+    }
+    const [winner, loser] = outranks(rival, port) ? [rival, port] : [port, rival];
+    claims.set(port.interfaceName, winner);
+    idle.set(loser.portId, { kind: "interface-taken", byPortId: winner.portId });
+  }
+
+  function outranks(a: ActivePort, b: ActivePort): boolean {
+    const aHolds = holds(a.portId, a.interfaceName);
+    if (aHolds !== holds(b.portId, b.interfaceName)) return aHolds;
+    return a.portId < b.portId;
+  }
+}
+
+/** The reason as a sentence for an operator. */
+export function idleSentence(port: ComputePort, reason: IdleReason): string {
+  switch (reason.kind) {
+    case "no-interface":
+      return `interface "${port.interfaceName}" does not exist on this host: the guest is not plugged in (yet), or the binding names another interface`;
+    case "interface-down":
+      return `interface "${port.interfaceName}" is down: ip link set ${port.interfaceName} up`;
+    case "no-fixed-address":
+      return "the Neutron port has no fixed address, so there is none that its guest could ask from";
+    case "interface-taken":
+      return `interface "${port.interfaceName}" already serves port ${reason.byPortId}: unbind one of the two`;
+  }
+}

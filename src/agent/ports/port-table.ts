@@ -1,0 +1,206 @@
+import { linkLocalOf, NUMBER_COUNT, numberOf } from "../../datapath/link-local.ts";
+import type { Plumbing } from "../../datapath/plumbing.ts";
+import type { ActivePort } from "./active.ts";
+import type { Tenure, TenureLookup } from "./tenure.ts";
+
+/**
+ * Who holds which number on this host. A row exists before the kernel lets a packet through for it
+ * ({@link PortTable.open}) and until the kernel has stopped and every socket is gone ({@link PortTable.close});
+ * a number that was given back rests before it is given again.
+ *
+ * ```
+ * free ──open──► held ──(no longer wanted)──► leaving ──close──► resting ──quarantineMs──► free
+ *   ▲ adopt: held by (port, address) of an earlier run, no row until the NSDB confirms it
+ * ```
+ */
+export class PortTable implements TenureLookup {
+  readonly #rows = new Map<number, Row>();
+  readonly #numberOfHolder = new Map<string, number>();
+  /** Numbers found in the kernel at start whose port is not known yet. */
+  readonly #adopted = new Map<number, string>();
+  /** Number to the time at which it is free again. */
+  readonly #resting = new Map<number, number>();
+  readonly #listeners = new Set<() => void>();
+  readonly #options: PortTableOptions;
+  #lastGiven = 0;
+  #inSync = false;
+
+  constructor(options: PortTableOptions) {
+    this.#options = options;
+  }
+
+  get inSync(): boolean {
+    return this.#inSync;
+  }
+
+  /** Says that the NSDB has been read whole once: from now on an unknown address is nobody's. */
+  markInSync(): void {
+    if (this.#inSync) return;
+    this.#inSync = true;
+    this.#changed();
+  }
+
+  /** Takes over the numbers that an earlier run left in the kernel, for the ports that held them. */
+  adopt(observed: readonly Plumbing[]): void {
+    for (const { portId, identities } of observed) {
+      for (const { number, fixedAddress } of identities) {
+        const holder = holderKey(portId, fixedAddress);
+        if (this.#rows.has(number) || this.#numberOfHolder.has(holder)) continue;
+        this.#adopted.set(number, holder);
+        this.#numberOfHolder.set(holder, number);
+        this.#lastGiven = Math.max(this.#lastGiven, number);
+      }
+    }
+  }
+
+  /**
+   * Makes a row for each fixed address of each active port, keeping the numbers of those that have one, and
+   * marks all other rows as leaving. A port that now belongs to another instance gets new numbers.
+   *
+   * @returns What the kernel should hold for them.
+   * @throws {RangeError} If all 65,533 numbers are held or resting.
+   */
+  open(active: readonly ActivePort[]): readonly Plumbing[] {
+    for (const row of this.#rows.values()) row.wanted = false;
+    const plumbings = active.map((port) => this.#openPort(port));
+    this.#changed();
+    return plumbings;
+  }
+
+  #openPort(port: ActivePort): Plumbing {
+    const { portId, interfaceName, ifindex, mac } = port;
+    const identities = port.fixedAddresses.map((fixedAddress) => ({
+      number: this.#openIdentity(port, fixedAddress),
+      fixedAddress,
+    }));
+    return { portId, interfaceName, ifindex, mac, identities };
+  }
+
+  #openIdentity(port: ActivePort, fixedAddress: string): number {
+    const holder = holderKey(port.portId, fixedAddress);
+    let number = this.#numberOfHolder.get(holder);
+    const row = number === undefined ? undefined : this.#rows.get(number);
+    if (row !== undefined && changesHands(row.tenure, port)) number = undefined;
+    number ??= this.#freeNumber();
+    this.#adopted.delete(number);
+    this.#numberOfHolder.set(holder, number);
+    const kept = this.#rows.get(number);
+    if (kept !== undefined && sameTenure(kept.tenure, port)) kept.wanted = true;
+    else this.#rows.set(number, { tenure: newTenure(number, port, fixedAddress), holder, wanted: true });
+    return number;
+  }
+
+  /** Rows that {@link open} no longer wanted; still found by {@link tenureOf} until they are closed. */
+  leaving(): readonly Tenure[] {
+    return [...this.#rows.values()].filter((row) => !row.wanted).map((row) => row.tenure);
+  }
+
+  /** Ends a tenure whose packets the kernel has stopped and whose sockets are gone; its number rests. */
+  close(tenure: Tenure): void {
+    const row = this.#rows.get(tenure.number);
+    if (row?.tenure !== tenure) return;
+    this.#rows.delete(tenure.number);
+    if (this.#numberOfHolder.get(row.holder) === tenure.number) this.#numberOfHolder.delete(row.holder);
+    this.#rest(tenure.number);
+    this.#changed();
+  }
+
+  /** Gives back the adopted numbers that no port claimed, once the kernel no longer holds them. */
+  releaseAdopted(): void {
+    for (const [number, holder] of this.#adopted) {
+      if (this.#numberOfHolder.get(holder) === number) this.#numberOfHolder.delete(holder);
+      this.#rest(number);
+    }
+    this.#adopted.clear();
+  }
+
+  tenureOf(peerAddress: string): Tenure | undefined {
+    const number = numberOf(peerAddress);
+    return number === undefined ? undefined : this.#rows.get(number)?.tenure;
+  }
+
+  /** Whether a port is served, or was by an earlier run, through that interface. */
+  holds(portId: string, interfaceName: string): boolean {
+    for (const { tenure } of this.#rows.values()) {
+      if (tenure.portId === portId && tenure.interfaceName === interfaceName) return true;
+    }
+    return false;
+  }
+
+  tenures(): readonly Tenure[] {
+    return [...this.#rows.values()].map((row) => row.tenure);
+  }
+
+  onChange(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  #changed(): void {
+    for (const listener of this.#listeners) listener();
+  }
+
+  #rest(number: number): void {
+    this.#resting.set(number, this.#options.now() + this.#options.quarantineMs);
+  }
+
+  /** Round robin: a number just given back is the last to be given again. */
+  #freeNumber(): number {
+    const now = this.#options.now();
+    for (let step = 1; step <= NUMBER_COUNT; step++) {
+      const number = ((this.#lastGiven + step - 1) % NUMBER_COUNT) + 1;
+      if (this.#rows.has(number) || this.#adopted.has(number)) continue;
+      if ((this.#resting.get(number) ?? 0) > now) continue;
+      if (this.#options.isReserved(number)) continue;
+      this.#resting.delete(number);
+      this.#lastGiven = number;
+      return number;
+    }
+    throw new RangeError("Cannot give a link-local address: all numbers of 169.254/16 are held or resting");
+  }
+}
+
+export interface PortTableOptions {
+  /** How long a number rests after its tenure ended. */
+  readonly quarantineMs: number;
+  /** Numbers whose address the operator reserved. */
+  readonly isReserved: (number: number) => boolean;
+  /** Milliseconds, monotonic. */
+  readonly now: () => number;
+}
+
+interface Row {
+  readonly tenure: Tenure;
+  readonly holder: string;
+  wanted: boolean;
+}
+
+function holderKey(portId: string, fixedAddress: string): string {
+  return `${portId} ${fixedAddress}`;
+}
+
+function newTenure(number: number, port: ActivePort, fixedAddress: string): Tenure {
+  const { portId, interfaceName, instanceId, projectId } = port;
+  return {
+    number,
+    linkLocal: linkLocalOf(number),
+    portId,
+    interfaceName,
+    fixedAddress,
+    instanceId,
+    projectId,
+  };
+}
+
+function sameTenure(tenure: Tenure, port: ActivePort): boolean {
+  return (
+    tenure.interfaceName === port.interfaceName &&
+    tenure.instanceId === port.instanceId &&
+    tenure.projectId === port.projectId
+  );
+}
+
+/** An instance that is named for the first time is the same guest, still booting; a second name is another guest. */
+function changesHands(tenure: Tenure, port: ActivePort): boolean {
+  return tenure.instanceId !== "" && tenure.instanceId !== port.instanceId;
+}

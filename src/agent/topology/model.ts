@@ -1,0 +1,35 @@
+/** What the NSDB says of this host, decoded and checked; nothing of the kernel is in it. */
+
+/** A guest's port that is bound to an interface of this host. */
+export interface ComputePort {
+  /** Lower-case UUID of the Neutron/MidoNet port. */
+  readonly portId: string;
+  /** The netdev that the binding names, whether or not it exists. */
+  readonly interfaceName: string;
+  /** Lower case, colon-separated. */
+  readonly mac: string;
+  /** Fixed addresses, then host entries of the allowed address pairs; canonical, without repetition; may be empty. */
+  readonly fixedAddresses: readonly string[];
+  /** Nova server (`device_id`); empty when Neutron has none yet. */
+  readonly instanceId: string;
+  /** Keystone project (`tenant_id`). */
+  readonly projectId: string;
+}
+
+/** An object of the NSDB that could not be used, for one warn line and for `status`. */
+export interface TopologyProblem {
+  /** `/zoom/0/models/Port/<uuid>`. */
+  readonly znode: string;
+  /** Names the field and the reason. */
+  readonly reason: string;
+}
+
+/** The newest complete knowledge; each is a new object, and whoever is slow skips the ones between. */
+export interface TopologySnapshot {
+  /** False until every object that this host needs has been read once. Nothing may be removed before then. */
+  readonly inSync: boolean;
+  readonly ports: ReadonlyMap<string, ComputePort>;
+  readonly problems: readonly TopologyProblem[];
+  /** False when the NSDB has no `Host` object with this host's id. */
+  readonly hostIsKnown: boolean;
+}

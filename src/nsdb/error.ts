@@ -3,12 +3,14 @@ export type NsdbErrorCode =
   | "no-node"
   | "node-exists"
   | "bad-version"
+  | "not-empty"
   | "unreachable"
   | "timeout"
   | "denied"
   | "closed"
   | "protocol"
   | "malformed"
+  | "no-host-id"
   | "usage";
 
 /** The one error of the NSDB edge. `message` is a sentence for an operator. */

@@ -21,7 +21,10 @@ export interface Znode {
  */
 export type SessionState = "connected" | "suspended" | "renewed";
 
-/** One step of a transaction. Paths are absolute below the root key: `/config/templates/default`. */
+/**
+ * One step of a transaction. Paths are absolute below the root key: `/config/templates/default`.
+ * `create` also creates the parents that are missing, empty. A znode with children cannot be deleted.
+ */
 export type WriteOp =
   | { readonly kind: "create"; readonly path: string; readonly data: Buffer }
   | { readonly kind: "set"; readonly path: string; readonly data: Buffer; readonly version: number }
@@ -48,7 +51,7 @@ export interface Store {
   /**
    * Carries out every step, or none.
    *
-   * @throws {NsdbError} Also `no-node`, `node-exists`, `bad-version`: whose `path` names the step.
+   * @throws {NsdbError} Also `no-node`, `node-exists`, `bad-version`, `not-empty`, whose `path` names the step; `usage`.
    */
   write(ops: readonly WriteOp[]): Promise<void>;
   /** Listens to the session, from now on. Returns the way to stop. */

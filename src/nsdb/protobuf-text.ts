@@ -1,0 +1,204 @@
+import { NsdbError } from "./error.ts";
+
+/** One field, in the order of the text. What repeats is there several times. */
+export interface ProtobufField {
+  readonly name: string;
+  readonly value: ProtobufValue;
+}
+
+/** A scalar keeps its spelling (`42`, `0x2a`, `V4`, `true`): only a schema could tell what it is. */
+export type ProtobufValue =
+  | { readonly kind: "message"; readonly fields: readonly ProtobufField[] }
+  | { readonly kind: "string"; readonly bytes: Buffer }
+  | { readonly kind: "scalar"; readonly text: string };
+
+/** Deeper than any object of MidoNet's, and shallow enough for any stack. */
+const DEEPEST = 64;
+
+/**
+ * The fields of protobuf text, of whatever type: nothing is unknown here. As tolerant as MidoNet's parser:
+ * comments, either quote, joined strings, `<…>`, optional `:` before a message, `,` or `;` after a field, `[a, b]`.
+ *
+ * @throws {NsdbError} `malformed`, with line and column.
+ * @source protobuf-java 2.6.1, TextFormat.Tokenizer and TextFormat.merge
+ */
+export function parseProtobufText(text: string): ProtobufField[] {
+  const tokens = new Tokens(text);
+  const fields = parseFields(tokens, undefined, 0);
+  return fields;
+}
+
+/** The text as MidoNet prints it, if the fields are in the order of their numbers. @source TextFormat.Printer */
+export function printProtobufText(fields: readonly ProtobufField[], indent = ""): string {
+  let text = "";
+  for (const { name, value } of fields) {
+    if (value.kind === "message") {
+      text += `${indent}${name} {\n${printProtobufText(value.fields, `${indent}  `)}${indent}}\n`;
+    } else {
+      text += `${indent}${name}: ${value.kind === "string" ? quote(value.bytes) : value.text}\n`;
+    }
+  }
+  return text;
+}
+
+function parseFields(tokens: Tokens, end: string | undefined, depth: number): ProtobufField[] {
+  if (depth > DEEPEST) throw tokens.wrong(`messages are nested more than ${DEEPEST} deep`);
+  const fields: ProtobufField[] = [];
+  while (tokens.text !== end && tokens.kind !== "end") {
+    const name = parseName(tokens);
+    const hasColon = tokens.take(":");
+    if (tokens.take("[")) {
+      while (!tokens.take("]")) {
+        fields.push({ name, value: parseValue(tokens, hasColon, depth) });
+        if (tokens.text !== "]") tokens.expect(",");
+      }
+    } else {
+      fields.push({ name, value: parseValue(tokens, hasColon, depth) });
+    }
+    if (!tokens.take(";")) tokens.take(",");
+  }
+  if (end !== undefined) tokens.expect(end);
+  return fields;
+}
+
+function parseName(tokens: Tokens): string {
+  if (tokens.take("[")) {
+    let name = "";
+    while (tokens.kind === "word" || tokens.text === "." || tokens.text === "/") name += tokens.next();
+    tokens.expect("]");
+    return `[${name}]`;
+  }
+  if (tokens.kind === "word") return tokens.next();
+  throw tokens.wrong("a field's name should be here");
+}
+
+function parseValue(tokens: Tokens, hasColon: boolean, depth: number): ProtobufValue {
+  if (tokens.take("{")) return { kind: "message", fields: parseFields(tokens, "}", depth + 1) };
+  if (tokens.take("<")) return { kind: "message", fields: parseFields(tokens, ">", depth + 1) };
+  if (!hasColon) throw tokens.wrong('":" or "{" should be here');
+  if (tokens.kind === "string") {
+    const parts: Buffer[] = [];
+    while (tokens.kind === "string") parts.push(unquote(tokens));
+    return {
+      kind: "string",
+      bytes: parts.length === 1 && parts[0] !== undefined ? parts[0] : Buffer.concat(parts),
+    };
+  }
+  if (tokens.kind === "word" || tokens.kind === "number") return { kind: "scalar", text: tokens.next() };
+  throw tokens.wrong("a value should be here");
+}
+
+type TokenKind = "word" | "number" | "string" | "symbol" | "end";
+
+/** A cursor: the token at it, and ways to go on. */
+class Tokens {
+  readonly #source: string;
+  #at = 0;
+  kind: TokenKind = "end";
+  text = "";
+
+  constructor(source: string) {
+    this.#source = source;
+    this.#read();
+  }
+
+  /** Gives the token and goes on. */
+  next(): string {
+    const { text } = this;
+    this.#at += text.length;
+    this.#read();
+    return text;
+  }
+
+  take(symbol: string): boolean {
+    if (this.kind !== "symbol" || this.text !== symbol) return false;
+    this.next();
+    return true;
+  }
+
+  expect(symbol: string): void {
+    if (!this.take(symbol)) throw this.wrong(`"${symbol}" should be here`);
+  }
+
+  wrong(why: string): NsdbError {
+    const before = this.#source.slice(0, this.#at).split("\n");
+    const column = (before.at(-1)?.length ?? 0) + 1;
+    const found = this.kind === "end" ? "the end of the text" : JSON.stringify(this.text.slice(0, 40));
+    return new NsdbError("malformed", `line ${before.length}, column ${column} is ${found}: ${why}`);
+  }
+
+  #read(): void {
+    const blanks = /(?:[ \f\n\r\t\v]|#[^\n]*)*/y;
+    blanks.lastIndex = this.#at;
+    this.#at += blanks.exec(this.#source)?.[0].length ?? 0;
+    const token =
+      /([a-zA-Z_][\w+-]*)|([.]?[0-9+-][\w.+-]*)|("(?:[^"\n\\]|\\[^\n])*"|'(?:[^'\n\\]|\\[^\n])*')|([^"'])/y;
+    token.lastIndex = this.#at;
+    const match = token.exec(this.#source);
+    this.text = match?.[0] ?? "";
+    if (match?.[1] !== undefined) this.kind = "word";
+    else if (match?.[2] !== undefined) this.kind = "number";
+    else if (match?.[3] !== undefined) this.kind = "string";
+    else if (match !== null) this.kind = "symbol";
+    else this.kind = "end";
+    if (match === null && this.#at < this.#source.length) throw this.#unterminated();
+  }
+
+  #unterminated(): NsdbError {
+    const line = this.#source.slice(0, this.#at).split("\n").length;
+    return new NsdbError("malformed", `line ${line} has a string without its closing quote`);
+  }
+}
+
+const ESCAPES: ReadonlyMap<string, number> = new Map([
+  ["a", 7],
+  ["b", 8],
+  ["t", 9],
+  ["n", 10],
+  ["v", 11],
+  ["f", 12],
+  ["r", 13],
+  ['"', 34],
+  ["'", 39],
+  ["?", 63],
+  ["\\", 92],
+]);
+
+function unquote(tokens: Tokens): Buffer {
+  const quoted = tokens.text;
+  const body = quoted.slice(1, -1);
+  if (!body.includes("\\")) {
+    tokens.next();
+    return Buffer.from(body, "utf8");
+  }
+  const parts: Buffer[] = [];
+  for (const [piece, octal, hex, letter] of body.matchAll(
+    /\\([0-7]{1,3})|\\[xX]([0-9a-fA-F]{1,2})|\\(.)|[^\\]+/gsu,
+  )) {
+    if (octal !== undefined) parts.push(Buffer.of(Number.parseInt(octal, 8) & 0xff));
+    else if (hex !== undefined) parts.push(Buffer.of(Number.parseInt(hex, 16)));
+    else if (letter === undefined) parts.push(Buffer.from(piece, "utf8"));
+    else {
+      const byte = ESCAPES.get(letter);
+      if (byte === undefined) throw tokens.wrong(`"\\${letter}" is no escape sequence`);
+      parts.push(Buffer.of(byte));
+    }
+  }
+  tokens.next();
+  return Buffer.concat(parts);
+}
+
+const PRINTED_ESCAPES: ReadonlyMap<number, string> = new Map(
+  [...ESCAPES].filter(([letter]) => letter !== "?").map(([letter, byte]) => [byte, `\\${letter}`]),
+);
+
+function quote(bytes: Buffer): string {
+  let text = "";
+  for (const byte of bytes) {
+    const escaped = PRINTED_ESCAPES.get(byte);
+    if (escaped !== undefined) text += escaped;
+    else if (byte >= 0x20 && byte <= 0x7f) text += String.fromCharCode(byte);
+    else text += `\\${byte.toString(8).padStart(3, "0")}`;
+  }
+  return `"${text}"`;
+}

@@ -1,0 +1,154 @@
+import { formatHost, type ZookeeperHost } from "./nsdb-url.ts";
+import type { SessionState } from "./store.ts";
+import { ConnectionEnd, ZookeeperConnection } from "./zookeeper-connection.ts";
+
+/** A host that does not answer is given this long at first, and longer in later rounds. */
+const FIRST_HANDSHAKE_MS = 1_000;
+const LONGEST_HANDSHAKE_MS = 4_000;
+/** Between rounds over all hosts; jittered to between half and all of it. */
+const FIRST_PAUSE_MS = 100;
+const LONGEST_PAUSE_MS = 1_000;
+/** A connection that lives shorter than this does not reset the pauses. */
+const STABLE_MS = 1_000;
+
+/**
+ * Keeps one connection to one of the servers. When it ends, another is made with a *new* session, for as long as it
+ * takes: nothing of ours is ephemeral, so an old session is worth nothing, and "lost" and "expired" are one case.
+ */
+export class ZookeeperSession {
+  readonly #hosts: readonly ZookeeperHost[];
+  readonly #options: { readonly digest: string | undefined; readonly sessionTimeoutMs: number };
+  readonly #listeners = new Set<(state: SessionState) => void>();
+  readonly #waiters = new Set<() => void>();
+  readonly #failures = new Map<string, string>();
+  readonly #closing = new AbortController();
+  readonly #ended: Promise<void>;
+  #connection: ZookeeperConnection | undefined;
+  #state: SessionState = "suspended";
+
+  constructor(
+    hosts: readonly ZookeeperHost[],
+    options: { readonly digest: string | undefined; readonly sessionTimeoutMs: number },
+  ) {
+    this.#hosts = hosts;
+    this.#options = options;
+    this.#ended = this.#run();
+  }
+
+  get state(): SessionState {
+    return this.#state;
+  }
+
+  get isOpen(): boolean {
+    return !this.#closing.signal.aborted;
+  }
+
+  /** What each server said last, for people. */
+  get lastFailures(): string {
+    const said = [...this.#failures].map(([host, why]) => `${host}: ${why}`);
+    return said.length === 0 ? "no server has answered yet" : said.join("; ");
+  }
+
+  onState(listener: (state: SessionState) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** The connection, as soon as there is one. @throws {ConnectionEnd} after `waitMs`, or when closed. */
+  async connection(waitMs: number): Promise<ZookeeperConnection> {
+    if (this.#connection === undefined && this.isOpen && waitMs > 0) {
+      await new Promise<void>((resolve) => {
+        const wake = (): void => {
+          clearTimeout(timer);
+          this.#waiters.delete(wake);
+          resolve();
+        };
+        const timer = setTimeout(wake, waitMs);
+        this.#waiters.add(wake);
+      });
+    }
+    if (this.#connection === undefined) throw new ConnectionEnd(this.isOpen ? "no connection" : "closed");
+    return this.#connection;
+  }
+
+  async close(): Promise<void> {
+    const connection = this.#connection;
+    this.#connection = undefined;
+    this.#closing.abort();
+    for (const wake of this.#waiters) wake();
+    await connection?.close();
+    await this.#ended;
+  }
+
+  async #run(): Promise<void> {
+    let failedRounds = 0;
+    let isFirst = true;
+    while (this.isOpen) {
+      const connection = await this.#connectSomewhere(failedRounds);
+      if (connection === undefined) {
+        failedRounds += 1;
+        await this.#pause(failedRounds);
+        continue;
+      }
+      const since = performance.now();
+      this.#connection = connection;
+      for (const wake of this.#waiters) wake();
+      if (!isFirst) this.#become("renewed");
+      isFirst = false;
+      this.#become("connected");
+      await connection.ended;
+      this.#connection = undefined;
+      this.#become("suspended");
+      failedRounds = performance.now() - since < STABLE_MS ? failedRounds + 1 : 0;
+      await this.#pause(failedRounds);
+    }
+  }
+
+  /** Tries every host once, in an order of its own each time, so that hosts share the load of a lost server. */
+  async #connectSomewhere(round: number): Promise<ZookeeperConnection | undefined> {
+    const handshakeMs = Math.min(FIRST_HANDSHAKE_MS * 2 ** Math.min(round, 8), LONGEST_HANDSHAKE_MS);
+    for (const host of shuffled(this.#hosts)) {
+      if (!this.isOpen) return undefined;
+      try {
+        const connection = await ZookeeperConnection.open(host, { ...this.#options, handshakeMs });
+        if (this.isOpen) return connection;
+        await connection.close();
+      } catch (error) {
+        if (!(error instanceof ConnectionEnd)) throw error;
+        this.#failures.set(formatHost(host), error.message);
+      }
+    }
+    return undefined;
+  }
+
+  async #pause(failedRounds: number): Promise<void> {
+    const pauseMs =
+      failedRounds === 0
+        ? FIRST_PAUSE_MS
+        : Math.min(FIRST_PAUSE_MS * 2 ** Math.min(failedRounds, 8), LONGEST_PAUSE_MS);
+    const signal = this.#closing.signal;
+    if (signal.aborted) return;
+    await new Promise<void>((resolve) => {
+      const wake = (): void => {
+        clearTimeout(timer);
+        signal.removeEventListener("abort", wake);
+        resolve();
+      };
+      const timer = setTimeout(wake, pauseMs * (0.5 + Math.random() / 2));
+      signal.addEventListener("abort", wake);
+    });
+  }
+
+  #become(state: SessionState): void {
+    this.#state = state;
+    // From an empty stack: what a listener throws is its own affair.
+    for (const listener of this.#listeners) queueMicrotask(() => listener(state));
+  }
+}
+
+function shuffled<T>(items: readonly T[]): T[] {
+  return items
+    .map((item) => ({ item, rank: Math.random() }))
+    .sort((a, b) => a.rank - b.rank)
+    .map(({ item }) => item);
+}

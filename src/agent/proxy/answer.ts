@@ -1,0 +1,48 @@
+/** What a guest asks for, screened. */
+export interface Question {
+  readonly method: string;
+  readonly path: string;
+  readonly headers: readonly string[];
+  readonly body: Buffer | undefined;
+  /** Whether asking twice is the same as asking once. */
+  readonly isSafe: boolean;
+}
+
+/** A whole answer of nova, ready for any number of guests' requests. */
+export interface Answer {
+  readonly status: number;
+  readonly statusText: string;
+  /** Without the hop-by-hop ones. */
+  readonly headers: readonly string[];
+  readonly body: Buffer;
+}
+
+/** Who waits for an answer: a guest's request. Exactly one of its ways to end is called. */
+export interface Waiter {
+  /** Nova's whole answer. */
+  answer(answer: Answer): void;
+  /**
+   * The head of an answer too large to be held; its body follows through {@link Waiter.part}.
+   *
+   * @param resume To be called when a part was too much and more is wanted.
+   */
+  begin(status: number, statusText: string, headers: readonly string[], resume: () => void): void;
+  /** False when no more is wanted for now. */
+  part(chunk: Buffer): boolean;
+  finish(): void;
+  /** An answer of ours, one line of text. */
+  refuse(status: number, text: string): void;
+  /** A broken connection: the guest must not take what it got for the whole. */
+  reset(): void;
+  /** To ask again alone, since another has taken the stream. */
+  askAlone(): void;
+}
+
+/** A question on its way, which requests that ask the same may join. */
+export interface Joinable {
+  readonly waiters: Waiter[];
+  /** Somebody no longer waits. */
+  leave(waiter: Waiter): void;
+  /** Somebody's time is up: it is told why there is no answer yet. */
+  expire(waiter: Waiter): void;
+}

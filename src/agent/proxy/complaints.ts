@@ -1,0 +1,68 @@
+import type { Logger } from "../log.ts";
+import type { PortShare } from "./port-share.ts";
+
+/** The log lines that guests can cause: one a minute for each port and matter, so that none can fill the log. */
+export class Complaints {
+  readonly #log: Logger;
+  #secretsDifferAt = Number.NEGATIVE_INFINITY;
+
+  constructor(log: Logger) {
+    this.#log = log;
+  }
+
+  secretsDiffer(endpointUrl: string): void {
+    const now = performance.now();
+    if (now - this.#secretsDifferAt < REPEAT_MS) return;
+    this.#secretsDifferAt = now;
+    this.#log.error(
+      { endpoint: endpointUrl },
+      "the shared secrets differ: nova refuses our signature; set agent.openstack.metadata.shared_secret (mn-conf) to what nova has as [neutron] metadata_proxy_shared_secret",
+    );
+  }
+
+  asksTooMuch(share: PortShare, requestsPerSecond: number): void {
+    this.#once(
+      share,
+      "rate",
+      { requestsPerSecond },
+      "a guest asks more than its share while others ask too: its requests wait",
+    );
+  }
+
+  novaFailed(share: PortShare, fields: { endpoint: string; failure: string; reason: string }): void {
+    this.#once(
+      share,
+      "nova",
+      fields,
+      "nova did not answer one request, the others are not concerned: the log of nova-api-metadata has the exception",
+    );
+  }
+
+  /** @param fields What tells this request from others: nothing of its headers, its query or its body. */
+  notServed(share: PortShare, fields: { status: number; requestId: string; peer: string }): void {
+    if (fields.status === 404) {
+      this.#once(
+        share,
+        "unknown",
+        fields,
+        "no instance is known for this guest: check device_id of the Neutron port in the NSDB",
+      );
+    } else {
+      this.#once(
+        share,
+        "failed",
+        fields,
+        "a guest did not get its metadata: `mn-metadata status` shows nova's endpoints",
+      );
+    }
+  }
+
+  #once(share: PortShare, matter: string, fields: object, message: string): void {
+    const now = performance.now();
+    if (now - (share.loggedAt.get(matter) ?? Number.NEGATIVE_INFINITY) < REPEAT_MS) return;
+    share.loggedAt.set(matter, now);
+    this.#log.warn({ portId: share.name, ...fields }, message);
+  }
+}
+
+const REPEAT_MS = 60_000;

@@ -1,0 +1,96 @@
+import type { Socket } from "node:net";
+import type { Tenure } from "../ports/tenure.ts";
+import type { Guest } from "./guest.ts";
+import type { PortShare, SharedConnection } from "./port-share.ts";
+
+/** Who is who, as a connection needs to know it. */
+export interface Register {
+  /** Counts the changes of the port table: what was looked up at the same count still holds. */
+  readonly version: number;
+  tenureOf(peerAddress: string): Tenure | undefined;
+  guestOf(tenure: Tenure): Guest;
+  /** The share of a port, or of an address that no port is known of. */
+  shareOf(name: string): PortShare;
+}
+
+/** A request that has not been answered. */
+export interface Abandonable {
+  abandon(): void;
+}
+
+/** One TCP connection of a guest: whose it is, and what of it is unanswered. */
+export class Connection implements SharedConnection {
+  readonly socket: Socket;
+  readonly peerAddress: string;
+  readonly pending = new Set<Abandonable>();
+  /** Milliseconds; since then nothing is being asked over it. */
+  idleSince: number;
+  share: PortShare;
+  #guest: Guest | undefined;
+  #version = -1;
+  readonly #register: Register;
+  #written = 0;
+  #stuckSince = 0;
+
+  constructor(socket: Socket, register: Register, now: number) {
+    this.socket = socket;
+    this.peerAddress = socket.remoteAddress ?? "";
+    this.#register = register;
+    this.idleSince = now;
+    const tenure = register.tenureOf(this.peerAddress);
+    this.share = register.shareOf(tenure?.portId ?? this.peerAddress);
+    this.share.connections.add(this);
+  }
+
+  /**
+   * Whose connection it is *now*. A connection whose tenure has ended, or whose address has become another
+   * port's, is destroyed: what comes out of it was meant for somebody else.
+   */
+  guest(): Guest | undefined {
+    if (this.#version === this.#register.version && this.#guest?.ended !== true) return this.#guest;
+    this.#version = this.#register.version;
+    const tenure = this.#register.tenureOf(this.peerAddress);
+    const before = this.#guest;
+    if (before !== undefined && (before.ended || tenure?.portId !== before.tenure.portId)) {
+      this.#guest = undefined;
+      this.socket.destroy();
+      return undefined;
+    }
+    if (tenure === undefined || tenure === before?.tenure) return before;
+    const guest = this.#register.guestOf(tenure);
+    if (guest.ended) {
+      this.socket.destroy();
+      return undefined;
+    }
+    this.#guest = guest;
+    this.#join(guest.share);
+    return guest;
+  }
+
+  belongsTo(tenure: Tenure): boolean {
+    return this.#guest?.tenure === tenure || this.#register.tenureOf(this.peerAddress) === tenure;
+  }
+
+  /** Whether an answer is waiting to be read and none of it has been for that long. */
+  isStuck(now: number, forMs: number): boolean {
+    const { bytesWritten, writableLength } = this.socket;
+    const sent = bytesWritten - writableLength;
+    if (writableLength === 0 || sent !== this.#written) {
+      this.#written = sent;
+      this.#stuckSince = now;
+    }
+    return now - this.#stuckSince > forMs;
+  }
+
+  close(): void {
+    this.share.connections.delete(this);
+    for (const request of [...this.pending]) request.abandon();
+  }
+
+  #join(share: PortShare): void {
+    if (share === this.share) return;
+    this.share.connections.delete(this);
+    this.share = share;
+    share.connections.add(this);
+  }
+}

@@ -1,0 +1,85 @@
+import type { Tenure } from "../ports/tenure.ts";
+import type { Answer, Joinable } from "./answer.ts";
+import { identityHeaders, isSendable } from "./identity.ts";
+import { tokenExpiry } from "./imds-token.ts";
+import type { PortShare } from "./port-share.ts";
+import type { ProxySettings } from "./settings.ts";
+import type { Endpoint } from "./upstream/endpoint.ts";
+import type { Line } from "./upstream/line.ts";
+import type { Upstream } from "./upstream/upstream.ts";
+
+/** One tenure as the proxy serves it: everything that is the same for all its requests, made once. */
+export class Guest {
+  readonly tenure: Tenure;
+  readonly share: PortShare;
+  /** False while its port has no instance, or the NSDB holds something of it that no header can. */
+  readonly isServable: boolean;
+  /** Questions on their way that other requests may join, by method, path and headers. */
+  readonly flights = new Map<string, Joinable>();
+  /** Answers that may be given again for a moment, by the same key. */
+  readonly answers = new Map<string, { readonly answer: Answer; readonly until: number }>();
+  /** Where its last answer came from: that process of nova has it in its cache. */
+  lastLine: { readonly endpoint: Endpoint; readonly line: Line } | undefined;
+  ended = false;
+  #settings: ProxySettings | undefined;
+  #upstream: Upstream | undefined;
+  #ranking: readonly Endpoint[] = [];
+  #identities: (readonly string[])[] = [];
+  #lastToken = { text: "", expiresAt: 0 };
+
+  constructor(tenure: Tenure, share: PortShare) {
+    this.tenure = tenure;
+    this.share = share;
+    this.isServable = tenure.instanceId !== "" && isSendable(tenure);
+  }
+
+  /** Whether nova would give both the same: a tenure is a new object also when only its interface changed. */
+  isSameAs(other: Guest | undefined): boolean {
+    if (this === other) return true;
+    const [a, b] = [this.tenure, other?.tenure];
+    return (
+      a.portId === b?.portId &&
+      a.instanceId === b.instanceId &&
+      a.projectId === b.projectId &&
+      a.fixedAddress === b.fixedAddress
+    );
+  }
+
+  /** @param secretIndex 0 signs with the current secret, 1 with the previous one. */
+  identity(settings: ProxySettings, secretIndex: number): readonly string[] {
+    this.#follow(settings);
+    const secret = secretIndex === 0 ? settings.sharedSecret : settings.previousSharedSecret;
+    this.#identities[secretIndex] ??= identityHeaders(this.tenure, secret ?? settings.sharedSecret);
+    return this.#identities[secretIndex];
+  }
+
+  ranking(upstream: Upstream): readonly Endpoint[] {
+    if (this.#upstream !== upstream) {
+      this.#upstream = upstream;
+      this.#ranking = upstream.rankingFor(this.tenure.instanceId);
+      this.lastLine = undefined;
+    }
+    return this.#ranking;
+  }
+
+  /** Whether an IMDSv2 token is this guest's and has not ended. A client sends one token many times. */
+  holdsToken(settings: ProxySettings, token: string, nowMs: number): boolean {
+    this.#follow(settings);
+    if (this.#lastToken.text !== token) {
+      const expiresAt =
+        tokenExpiry(settings.sharedSecret, this.tenure, token) ??
+        (settings.previousSharedSecret && tokenExpiry(settings.previousSharedSecret, this.tenure, token));
+      if (expiresAt === undefined) return false;
+      this.#lastToken = { text: token, expiresAt };
+    }
+    return nowMs < this.#lastToken.expiresAt;
+  }
+
+  /** Forgets what was signed and verified with the secrets of other settings. */
+  #follow(settings: ProxySettings): void {
+    if (this.#settings === settings) return;
+    this.#settings = settings;
+    this.#identities = [];
+    this.#lastToken = { text: "", expiresAt: 0 };
+  }
+}

@@ -1,0 +1,316 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { Socket } from "node:net";
+import type { Logger } from "../log.ts";
+import type { Tenure, TenureLookup } from "../ports/tenure.ts";
+import type { Answer } from "./answer.ts";
+import { Complaints } from "./complaints.ts";
+import { Connection, type Register } from "./connection.ts";
+import { isCacheable } from "./documents.ts";
+import type { Flight, FlightContext } from "./flight.ts";
+import { Guest } from "./guest.ts";
+import { type Desk, GuestRequest, requestId } from "./guest-request.ts";
+import { addressOf, answerMalformed, SERVER_OPTIONS, startListening } from "./listener.ts";
+import { Pace } from "./pace.ts";
+import { FairGate, PortShare } from "./port-share.ts";
+import type { LastRequest, ListenAddress, Proxy as MetadataProxy, ProxyStatus } from "./proxy.ts";
+import type { ProxySettings } from "./settings.ts";
+import { Upstream } from "./upstream/upstream.ts";
+
+export interface ProxyOptions {
+  readonly tenures: TenureLookup;
+  readonly settings: ProxySettings;
+  readonly log: Logger;
+}
+
+/** @throws {ProxyError} `bad-settings` for a nova URL or a TLS file that cannot be used. */
+export function createProxy(options: ProxyOptions): MetadataProxy {
+  return new HttpProxy(options);
+}
+
+/** The proxy on node:http towards the guests and undici towards nova. */
+class HttpProxy implements MetadataProxy, Desk, Register {
+  context: FlightContext;
+  version = 0;
+  isDraining = false;
+  readonly held = new Set<GuestRequest>();
+  readonly open = new Set<GuestRequest>();
+  readonly pace = new Pace();
+  readonly #tenures: TenureLookup;
+  readonly #log: Logger;
+  readonly #complaints: Complaints;
+  readonly #gate = new FairGate();
+  readonly #retrying = new Set<Flight>();
+  readonly #servers: Server[] = [];
+  readonly #connections = new Map<Socket, Connection>();
+  readonly #shares = new Map<string, PortShare>();
+  readonly #guests = new WeakMap<Tenure, Guest>();
+  readonly #counters: Record<string, number> = {};
+  readonly #byClass: [number, number, number, number, number] = [0, 0, 0, 0, 0];
+  readonly #stopWatching: () => void;
+  readonly #ticker: NodeJS.Timeout;
+  #serial = 0;
+  #sweepConnectionsAt = 0;
+
+  constructor({ tenures, settings, log }: ProxyOptions) {
+    this.#tenures = tenures;
+    this.#log = log;
+    this.#complaints = new Complaints(log);
+    this.context = this.#contextFor(settings, new Upstream(settings, log));
+    this.#stopWatching = tenures.onChange(() => this.#tableChanged());
+    this.#ticker = setInterval(() => this.#tick(performance.now()), TICK_MS);
+  }
+
+  get inSync(): boolean {
+    return this.#tenures.inSync;
+  }
+
+  async listen(address: ListenAddress): Promise<void> {
+    const server = createServer(SERVER_OPTIONS);
+    server.on("connection", (socket: Socket) => this.#connected(socket));
+    server.on("request", (req, res) => this.#requested(req, res, false));
+    server.on("checkContinue", (req, res) => this.#requested(req, res, true));
+    server.on("connect", (_req, socket: Socket) =>
+      answerMalformed(socket, 405, "CONNECT is not served here"),
+    );
+    server.on("clientError", (error: NodeJS.ErrnoException, socket: Socket) =>
+      this.#malformed(error, socket),
+    );
+    await startListening(server, address, this.#log);
+    this.#servers.push(server);
+  }
+
+  reconfigure(settings: ProxySettings): void {
+    const before = this.context.settings;
+    if (needsNewUpstream(before, settings)) {
+      const upstream = new Upstream(settings, this.#log);
+      this.context.upstream.retire();
+      this.context = this.#contextFor(settings, upstream);
+    } else {
+      this.context = this.#contextFor(settings, this.context.upstream);
+    }
+  }
+
+  async endTenure(tenure: Tenure): Promise<void> {
+    const guest = this.guestOf(tenure);
+    guest.ended = true;
+    guest.flights.clear();
+    guest.answers.clear();
+    const ending = [...this.#connections.values()].filter((connection) => connection.belongsTo(tenure));
+    await Promise.all(ending.map(({ socket }) => destroyed(socket)));
+    this.#dropShare(guest.share);
+  }
+
+  lastRequests(portId: string): readonly LastRequest[] {
+    return this.#shares.get(portId)?.recent.list(requestId) ?? [];
+  }
+
+  status(): ProxyStatus {
+    const [c1, c2, c3, c4, c5] = this.#byClass;
+    return {
+      listening: this.#servers.filter(({ listening }) => listening).map(addressOf),
+      connections: this.#connections.size,
+      inFlight: this.open.size,
+      held: this.held.size,
+      requests: this.#serial,
+      responsesByClass: { "1xx": c1, "2xx": c2, "3xx": c3, "4xx": c4, "5xx": c5 },
+      counters: { ...this.#counters },
+      endpoints: this.context.upstream.status(),
+    };
+  }
+
+  async close(drainMs: number): Promise<void> {
+    this.isDraining = true;
+    const closed = this.#servers.map(
+      (server) => new Promise<void>((resolve) => server.close(() => resolve())),
+    );
+    const deadline = performance.now() + drainMs;
+    while (this.open.size > 0 && performance.now() < deadline) await oneTick();
+    for (const socket of this.#connections.keys()) {
+      if (socket.writableLength > 0 && performance.now() < deadline) socket.destroySoon();
+      else socket.destroy();
+    }
+    await Promise.all(closed);
+    clearInterval(this.#ticker);
+    this.#stopWatching();
+    this.context.upstream.retire();
+  }
+
+  tenureOf(peerAddress: string): Tenure | undefined {
+    return this.#tenures.tenureOf(peerAddress);
+  }
+
+  guestOf(tenure: Tenure): Guest {
+    let guest = this.#guests.get(tenure);
+    if (guest === undefined) {
+      guest = new Guest(tenure, this.shareOf(tenure.portId));
+      this.#guests.set(tenure, guest);
+    }
+    return guest;
+  }
+
+  shareOf(name: string): PortShare {
+    let share = this.#shares.get(name);
+    if (share === undefined) {
+      share = new PortShare(name, this.context.settings.requestBurst, performance.now());
+      this.#shares.set(name, share);
+    }
+    return share;
+  }
+
+  settled(request: GuestRequest, status: number): void {
+    const { connection, guest, method, path, startedAt, serial } = request;
+    const now = performance.now();
+    if (connection.pending.size === 0) connection.idleSince = now;
+    const share = guest?.share ?? connection.share;
+    const statusClass = Math.trunc(status / 100);
+    if (statusClass >= 1) this.#byClass[(statusClass - 1) as 0]++;
+    share.recent.add(Date.now(), method, path, status, now - startedAt, serial);
+    if (share.delayed.length > 0) removeFrom(share.delayed, request);
+    const isOurs404 = status === 404 && (guest === undefined || !guest.isServable);
+    if (status >= 500 || isOurs404) {
+      this.#complaints.notServed(share, {
+        status,
+        requestId: requestId(serial),
+        peer: connection.peerAddress,
+      });
+    }
+  }
+
+  count(what: string): void {
+    this.#counters[what] = (this.#counters[what] ?? 0) + 1;
+  }
+
+  #contextFor(settings: ProxySettings, upstream: Upstream): FlightContext {
+    return {
+      settings,
+      upstream,
+      gate: this.#gate,
+      complaints: this.#complaints,
+      retrying: this.#retrying,
+      landed: (flight, answer) => this.#remember(flight, answer),
+    };
+  }
+
+  #connected(socket: Socket): void {
+    const now = performance.now();
+    const connection = new Connection(socket, this, now);
+    this.#connections.set(socket, connection);
+    socket.on("close", () => {
+      this.#connections.delete(socket);
+      connection.close();
+      if (connection.share.connections.size === 0) this.#dropShare(connection.share);
+    });
+    if (connection.share.connections.size > MAX_CONNECTIONS_PER_PORT) this.#evict(connection.share);
+    if (this.#connections.size > MAX_CONNECTIONS) this.#evict(this.#largestShare());
+  }
+
+  #requested(req: IncomingMessage, res: ServerResponse, expectsContinue: boolean): void {
+    const connection = this.#connections.get(req.socket);
+    if (connection === undefined) return;
+    if (connection.pending.size >= MAX_PIPELINED) {
+      req.socket.destroy();
+      return;
+    }
+    new GuestRequest(this, connection, req, res, ++this.#serial).receive(expectsContinue);
+  }
+
+  /** What the parser refused: answered here, never seen by nova. */
+  #malformed(error: NodeJS.ErrnoException, socket: Socket): void {
+    const unanswered = this.#connections.get(socket)?.pending.size ?? 0;
+    if (!socket.writable || error.code === "ECONNRESET" || unanswered > 0) {
+      socket.destroy();
+      return;
+    }
+    this.count("malformed");
+    if (error.code === "HPE_HEADER_OVERFLOW") answerMalformed(socket, 431, "the request head is too large");
+    else if (error.code === "ERR_HTTP_REQUEST_TIMEOUT")
+      answerMalformed(socket, 408, "the request did not arrive in time");
+    else answerMalformed(socket, 400, "the request is not HTTP/1.1");
+  }
+
+  #tableChanged(): void {
+    this.version++;
+    for (const request of [...this.held]) request.identify();
+  }
+
+  #tick(now: number): void {
+    this.context.upstream.tick(now);
+    for (const request of this.open) if (now > request.deadlineAt) request.expire();
+    for (const flight of this.#retrying) if (now >= flight.retryAt) flight.retry();
+    this.pace.release(now, this.context.settings);
+    if (now < this.#sweepConnectionsAt) return;
+    this.#sweepConnectionsAt = now + 1000;
+    for (const connection of this.#connections.values()) this.#sweepConnection(connection, now);
+  }
+
+  #sweepConnection(connection: Connection, now: number): void {
+    const isIdle = connection.pending.size === 0 && now - connection.idleSince > IDLE_MS;
+    if (connection.isStuck(now, STUCK_MS)) connection.socket.resetAndDestroy();
+    else if (isIdle && connection.socket.writableLength === 0) connection.socket.destroySoon();
+  }
+
+  /** Makes room by ending the oldest connection that asks nothing: the newest may be the one that matters. */
+  #evict(share: PortShare | undefined): void {
+    for (const connection of share?.connections ?? []) {
+      if (connection.pending.size > 0) continue;
+      this.count("evictedConnections");
+      connection.socket.destroy();
+      return;
+    }
+  }
+
+  #largestShare(): PortShare | undefined {
+    let largest: PortShare | undefined;
+    for (const share of this.#shares.values()) {
+      if (share.connections.size > (largest?.connections.size ?? 0)) largest = share;
+    }
+    return largest;
+  }
+
+  /** Forgets addresses that no port was found for; what is known of a port stays for `explain`. */
+  #dropShare(share: PortShare): void {
+    if (share.connections.size > 0) return;
+    if (!UUID.test(share.name)) this.#shares.delete(share.name);
+  }
+
+  #remember(flight: Flight, answer: Answer): void {
+    const { guest, key, question } = flight;
+    const { cacheTtlMs } = this.context.settings;
+    if (!question.isSafe) guest.answers.clear();
+    if (cacheTtlMs === 0 || key === undefined || guest.ended || answer.status !== 200) return;
+    if (answer.body.length > MAX_KEPT_BYTES || !isCacheable(question.path)) return;
+    if (guest.answers.size >= MAX_KEPT_ANSWERS) guest.answers.clear();
+    guest.answers.set(key, { answer, until: performance.now() + cacheTtlMs });
+  }
+}
+
+function needsNewUpstream(a: ProxySettings, b: ProxySettings): boolean {
+  return JSON.stringify([a.novaUrls, a.tls]) !== JSON.stringify([b.novaUrls, b.tls]);
+}
+
+function destroyed(socket: Socket): Promise<void> {
+  return new Promise((resolve) => {
+    if (socket.closed) resolve();
+    socket.once("close", () => resolve());
+    socket.destroy();
+  });
+}
+
+function removeFrom<T>(list: T[], item: T): void {
+  const at = list.indexOf(item);
+  if (at >= 0) list.splice(at, 1);
+}
+
+function oneTick(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, 10));
+}
+
+const UUID = /^[0-9a-f]{8}-[0-9a-f-]{27}$/;
+const TICK_MS = 100;
+const MAX_CONNECTIONS_PER_PORT = 1_024;
+const MAX_CONNECTIONS = 8_192;
+const MAX_PIPELINED = 64;
+const IDLE_MS = 15_000;
+const STUCK_MS = 20_000;
+const MAX_KEPT_ANSWERS = 64;
+const MAX_KEPT_BYTES = 64 * 1024;

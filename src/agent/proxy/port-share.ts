@@ -1,0 +1,108 @@
+import type { Socket } from "node:net";
+import { RecentRequests } from "./recent.ts";
+import { TokenBucket } from "./token-bucket.ts";
+
+/** What waits for its turn at nova. */
+export interface Turn {
+  readonly share: PortShare;
+  granted(): void;
+}
+
+/** What waits for a token of its port. */
+export interface Delayable {
+  proceed(): void;
+}
+
+/** A connection, as far as making room for another is concerned. */
+export interface SharedConnection {
+  readonly socket: Socket;
+  readonly pending: ReadonlySet<unknown>;
+}
+
+/** All that one port uses of the proxy, over all its addresses: what its limits are held against. */
+export class PortShare {
+  /** The port, or for a peer that no port is known of, its address. */
+  readonly name: string;
+  /** The oldest first. */
+  readonly connections = new Set<SharedConnection>();
+  readonly bucket: TokenBucket;
+  readonly recent = new RecentRequests();
+  /** Requests that wait for a token. */
+  readonly delayed: Delayable[] = [];
+  /** Questions that wait for their turn at nova. */
+  readonly waiting: Turn[] = [];
+  /** Questions that nova is being asked. */
+  onWire = 0;
+  /** Whether it stands in the gate's ring. */
+  inRing = false;
+  /** Requests that have not been answered. */
+  pending = 0;
+  /** Bytes of request bodies held. */
+  bodyBytes = 0;
+  /** When the last line about this port was logged, by what it was about. */
+  readonly loggedAt = new Map<string, number>();
+
+  constructor(name: string, burst: number, now: number) {
+    this.name = name;
+    this.bucket = new TokenBucket(burst, now);
+  }
+}
+
+/**
+ * Whose turn it is to ask nova. Each port has a few places; when all places are taken, ports take turns, so a
+ * port with a thousand requests waits as long for its next one as a port with one.
+ */
+export class FairGate {
+  readonly #ring: PortShare[] = [];
+  #onWire = 0;
+
+  /** Calls {@link Turn.granted}, now or later. */
+  enter(turn: Turn): void {
+    const { share } = turn;
+    if (this.#onWire < MAX_ON_WIRE && share.onWire < MAX_ON_WIRE_PER_PORT && share.waiting.length === 0) {
+      this.#grant(share, turn);
+    } else {
+      share.waiting.push(turn);
+      this.#line(share);
+    }
+  }
+
+  /** Gives back the place of a turn that was granted. */
+  leave(share: PortShare): void {
+    this.#onWire--;
+    share.onWire--;
+    this.#line(share);
+    while (this.#onWire < MAX_ON_WIRE) {
+      const next = this.#ring.shift();
+      if (next === undefined) return;
+      next.inRing = false;
+      const turn = next.waiting.shift();
+      if (turn === undefined) continue;
+      this.#grant(next, turn);
+      this.#line(next);
+    }
+  }
+
+  /** Takes back an {@link enter} that was not granted yet. */
+  cancel(turn: Turn): void {
+    const { waiting } = turn.share;
+    const at = waiting.indexOf(turn);
+    if (at >= 0) waiting.splice(at, 1);
+  }
+
+  #grant(share: PortShare, turn: Turn): void {
+    this.#onWire++;
+    share.onWire++;
+    turn.granted();
+  }
+
+  #line(share: PortShare): void {
+    if (share.inRing || share.waiting.length === 0 || share.onWire >= MAX_ON_WIRE_PER_PORT) return;
+    share.inRing = true;
+    this.#ring.push(share);
+  }
+}
+
+/** @source measured: nova under uwsgi as Debian runs it has 8 × 32 threads and a backlog of 100 */
+const MAX_ON_WIRE = 128;
+const MAX_ON_WIRE_PER_PORT = 16;

@@ -1,0 +1,48 @@
+import type { LastRequest } from "./proxy.ts";
+import { withoutQuery } from "./target.ts";
+
+/** The last requests of one port, written over in place: remembering one makes nothing for the collector. */
+export class RecentRequests {
+  readonly #slots: Slot[] = [];
+  #next = 0;
+
+  /** @param target Path and query; the query is left out when read. */
+  add(at: number, method: string, target: string, status: number, durationMs: number, serial: number): void {
+    const slot = this.#slots[this.#next];
+    if (slot === undefined) {
+      this.#slots.push({ at, method, target, status, durationMs, serial });
+    } else {
+      slot.at = at;
+      slot.method = method;
+      slot.target = target;
+      slot.status = status;
+      slot.durationMs = durationMs;
+      slot.serial = serial;
+    }
+    this.#next = (this.#next + 1) % CAPACITY;
+  }
+
+  /** The newest first. @param idOf Gives a request its id from its serial number. */
+  list(idOf: (serial: number) => string): readonly LastRequest[] {
+    const inOrder = [...this.#slots.slice(this.#next), ...this.#slots.slice(0, this.#next)];
+    return inOrder.reverse().map(({ at, method, target, status, durationMs, serial }) => ({
+      at,
+      method,
+      path: withoutQuery(target),
+      status,
+      durationMs,
+      requestId: idOf(serial),
+    }));
+  }
+}
+
+interface Slot {
+  at: number;
+  method: string;
+  target: string;
+  status: number;
+  durationMs: number;
+  serial: number;
+}
+
+const CAPACITY = 16;

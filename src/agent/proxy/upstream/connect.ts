@@ -1,0 +1,102 @@
+import { readFileSync } from "node:fs";
+import { connect as connectTcp, type Socket } from "node:net";
+import { connect as connectTls, createSecureContext, type SecureContext } from "node:tls";
+import type { buildConnector } from "undici";
+import { ProxyError } from "../error.ts";
+import type { ProxySettings } from "../settings.ts";
+
+/** Where one nova-api-metadata is, parsed once. */
+export interface NovaAddress {
+  /** As the operator wrote it; `https` and `http` hold no password. */
+  readonly url: string;
+  readonly origin: string;
+  /** Goes before every path, without a slash at its end. */
+  readonly basePath: string;
+  readonly socketPath: string | undefined;
+  readonly tls: boolean;
+}
+
+/** @throws {ProxyError} `bad-settings` for what is not `http://`, `https://` or `unix:/path`. */
+export function parseNovaUrl(url: string): NovaAddress {
+  if (url.startsWith("unix:/")) {
+    const socketPath = url.slice("unix:".length).replace(/^\/\/+/, "/");
+    return { url, origin: "http://localhost", basePath: "", socketPath, tls: false };
+  }
+  const parsed = URL.canParse(url) ? new URL(url) : undefined;
+  if (parsed === undefined || !/^https?:$/.test(parsed.protocol) || parsed.hostname === "") {
+    throw new ProxyError(
+      "bad-settings",
+      `Cannot use the nova metadata URL "${url}": it is not http://host:port, https://host:port or unix:/path; set agent.openstack.metadata.nova_metadata_url`,
+    );
+  }
+  const basePath = parsed.pathname.replace(/\/+$/, "");
+  return { url, origin: parsed.origin, basePath, socketPath: undefined, tls: parsed.protocol === "https:" };
+}
+
+/** How to make one connection to nova: a bounded time, the names resolved anew each time. */
+export type Connector = buildConnector.connector;
+
+/**
+ * undici's own connector has a clock of one second's steps, too coarse to fail over within a second.
+ *
+ * @param timeoutMs For the connection and, with TLS, the handshake together.
+ */
+export function connectorTo(
+  address: NovaAddress,
+  secureContext: SecureContext | undefined,
+  serverName: string | undefined,
+  timeoutMs: number,
+): Connector {
+  const { hostname, port } = new URL(address.origin);
+  const host = hostname.replace(/^\[|\]$/g, "");
+  const tcpPort = port === "" ? (address.tls ? 443 : 80) : Number(port);
+  return (_options, callback) => {
+    const socket = open();
+    const timer = setTimeout(
+      () => socket.destroy(new Error(`no connection to ${address.url} within ${timeoutMs} ms`)),
+      timeoutMs,
+    );
+    socket.once("error", failed);
+    socket.once(address.tls ? "secureConnect" : "connect", () => {
+      clearTimeout(timer);
+      socket.off("error", failed);
+      callback(null, socket);
+    });
+
+    function failed(error: Error): void {
+      clearTimeout(timer);
+      callback(error, null);
+    }
+  };
+
+  function open(): Socket {
+    if (address.socketPath !== undefined) return connectTcp({ path: address.socketPath });
+    if (!address.tls) return connectTcp({ host, port: tcpPort, noDelay: true });
+    const servername = serverName ?? (/^[\d.]+$|:/.test(host) ? undefined : host);
+    return connectTls({
+      host,
+      port: tcpPort,
+      ...(servername === undefined ? {} : { servername }),
+      ...(secureContext === undefined ? {} : { secureContext }),
+      ALPNProtocols: ["http/1.1"],
+    });
+  }
+}
+
+/** The operator's CA and client certificate, read from disk once per change of the settings. @throws {ProxyError} */
+export function secureContextOf(tls: ProxySettings["tls"]): SecureContext {
+  try {
+    return createSecureContext({
+      ...(tls.caFile === undefined ? {} : { ca: readFileSync(tls.caFile) }),
+      ...(tls.certFile === undefined ? {} : { cert: readFileSync(tls.certFile) }),
+      ...(tls.keyFile === undefined ? {} : { key: readFileSync(tls.keyFile) }),
+    });
+  } catch (cause) {
+    const files = [tls.caFile, tls.certFile, tls.keyFile].filter((file) => file !== undefined).join(", ");
+    throw new ProxyError(
+      "bad-settings",
+      `Cannot read the TLS files "${files}": ${(cause as Error).message}; they should be PEM files that this user may read`,
+      cause,
+    );
+  }
+}

@@ -1,0 +1,158 @@
+import type { SecureContext } from "node:tls";
+import type { Logger } from "../../log.ts";
+import { type Connector, connectorTo, type NovaAddress } from "./connect.ts";
+import { type AnswerListener, type FailureKind, Line } from "./line.ts";
+
+export type EndpointState = "unknown" | "healthy" | "ejected";
+
+/**
+ * One nova-api-metadata: its lines, and whether it is worth asking. Only a connection that cannot be made, or
+ * its own health check, takes it out: an odd answer to one guest's request says nothing of the others'.
+ */
+export class Endpoint {
+  readonly address: NovaAddress;
+  state: EndpointState = "unknown";
+  reason: string | undefined;
+  /** Which of the two shared secrets nova took last: 0 the current one, 1 the previous. */
+  secretIndex = 0;
+  readonly #connect: Connector;
+  readonly #log: Logger;
+  readonly #idle: Line[] = [];
+  #retired = false;
+  #probe: { readonly line: Line; readonly deadlineAt: number } | undefined;
+  #probeAt = 0;
+  #slowProbes = 0;
+  #backOffMs = MIN_BACK_OFF_MS;
+
+  constructor(address: NovaAddress, tls: EndpointTls, log: Logger) {
+    this.address = address;
+    this.#log = log;
+    this.#connect = connectorTo(address, tls.secureContext, tls.serverName, CONNECT_TIMEOUT_MS);
+  }
+
+  /**
+   * A free line: the preferred one if it can be had, so that an instance stays with the nova process that has
+   * it in its cache; else the one used last; else a new one.
+   *
+   * @param cold Wants no connection that was used before, so that it cannot turn out to be gone.
+   */
+  borrow(preferred: Line | undefined, cold: boolean): Line {
+    if (preferred?.free === true && !(cold && preferred.isWarm)) return preferred;
+    if (cold) return this.#newLine();
+    for (let line = this.#idle.pop(); line !== undefined; line = this.#idle.pop()) {
+      line.shelved = false;
+      if (line.free) return line;
+    }
+    return this.#newLine();
+  }
+
+  /** Something was odd: look at once whether nova is well, instead of judging by a guest's request. */
+  suspect(): void {
+    this.#probeAt = 0;
+  }
+
+  markHealthy(): void {
+    if (this.state === "ejected") {
+      this.#log.info({ endpoint: this.address.url }, "nova answers again: it gets requests again");
+    }
+    this.state = "healthy";
+    this.reason = undefined;
+    this.#backOffMs = MIN_BACK_OFF_MS;
+    this.#slowProbes = 0;
+  }
+
+  eject(reason: string, now: number): void {
+    if (this.state !== "ejected") {
+      this.#log.warn(
+        { endpoint: this.address.url, reason },
+        "nova cannot be reached: its requests go to the other endpoints, or wait; check that nova-api-metadata runs there and agent.openstack.metadata.nova_metadata_url names it",
+      );
+    }
+    this.state = "ejected";
+    this.reason = reason;
+    this.#probeAt = now + this.#backOffMs;
+    this.#backOffMs = Math.min(this.#backOffMs * 2, MAX_BACK_OFF_MS);
+  }
+
+  /** To be called some times a second: begins and ends health checks. */
+  tick(now: number): void {
+    if (this.#retired) return;
+    if (this.#probe !== undefined) {
+      if (now > this.#probe.deadlineAt) this.#probeTimedOut(now);
+    } else if (now >= this.#probeAt) {
+      this.#startProbe(now);
+    }
+  }
+
+  /** Ends what is idle now and what becomes idle later; what is being asked is answered. */
+  retire(): void {
+    this.#retired = true;
+    this.#probe?.line.abandon();
+    this.#probe = undefined;
+    for (const line of this.#idle.splice(0)) if (line.free) line.close();
+  }
+
+  #newLine(): Line {
+    return new Line(this.address.origin, this.#connect, (line) => this.#shelve(line));
+  }
+
+  #shelve(line: Line): void {
+    if (this.#retired || this.#idle.length >= MAX_IDLE_LINES) {
+      line.close();
+    } else if (!line.shelved) {
+      line.shelved = true;
+      this.#idle.push(line);
+    }
+  }
+
+  #startProbe(now: number): void {
+    this.#probeAt = now + PROBE_EVERY_MS;
+    const line = this.borrow(undefined, false);
+    const wasWarm = line.isWarm;
+    this.#probe = { line, deadlineAt: now + PROBE_TIMEOUT_MS };
+    let status = 0;
+    const listener: AnswerListener = {
+      onHead: (code) => {
+        status = code;
+      },
+      onBody: () => undefined,
+      onEnd: () => {
+        this.#probe = undefined;
+        if (status < 500) this.markHealthy();
+        else this.eject(`GET / answers ${status}`, performance.now());
+      },
+      onFailure: (kind, error) => {
+        this.#probe = undefined;
+        this.#probeFailed(kind, error, wasWarm);
+      },
+    };
+    line.ask({ method: "GET", path: `${this.address.basePath}/`, headers: [], body: undefined }, listener);
+  }
+
+  #probeFailed(kind: FailureKind, error: Error, wasWarm: boolean): void {
+    if (kind === "stale" || (wasWarm && kind === "reset")) this.#probeAt = 0;
+    else this.eject(`GET / failed: ${error.message}`, performance.now());
+  }
+
+  /** A nova that builds metadata for many guests at once is slow, not gone: it takes two to be out. */
+  #probeTimedOut(now: number): void {
+    this.#probe?.line.abandon();
+    this.#probe = undefined;
+    this.#slowProbes++;
+    if (this.#slowProbes >= 2) this.eject(`GET / not answered within ${PROBE_TIMEOUT_MS} ms, twice`, now);
+    else this.#probeAt = now;
+  }
+}
+
+export interface EndpointTls {
+  readonly secureContext: SecureContext | undefined;
+  readonly serverName: string | undefined;
+}
+
+/** A nova that is lost without a word is passed over within a second. */
+const CONNECT_TIMEOUT_MS = 800;
+const PROBE_EVERY_MS = 5_000;
+const PROBE_TIMEOUT_MS = 2_000;
+const MIN_BACK_OFF_MS = 250;
+const MAX_BACK_OFF_MS = 5_000;
+const MAX_IDLE_LINES = 128;

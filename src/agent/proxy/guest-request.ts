@@ -303,7 +303,7 @@ export class GuestRequest implements Waiter {
   #mayAnswer(): boolean {
     if (this.#done) return false;
     const now = this.connection.guest();
-    if (now !== undefined && now.isSameAs(this.guest)) return true;
+    if (now?.isSameAs(this.guest) === true) return true;
     this.#settle(0);
     this.connection.socket.destroy();
     return false;

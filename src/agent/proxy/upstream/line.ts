@@ -150,14 +150,15 @@ export class Line implements Dispatcher.DispatchHandler {
   #kindOf(error: Error): FailureKind {
     if (this.#headSeen) return "cut";
     if (!this.#started) return "unsent";
-    if (error instanceof errors.HTTPParserError || error instanceof errors.HeadersOverflowError)
-      return "garbage";
+    const isClosed = error instanceof errors.SocketError && error.message === "other side closed";
+    const isBroken = BROKEN.has((error as NodeJS.ErrnoException).code ?? "");
+    if (!isClosed && !isBroken) return "garbage";
     if (this.#answered > 0) return "stale";
-    if (error instanceof errors.SocketError && error.message !== "other side closed") return "garbage";
-    return error instanceof errors.SocketError ? "empty" : "reset";
+    return isClosed ? "empty" : "reset";
   }
 }
 
+const BROKEN: ReadonlySet<string> = new Set(["ECONNRESET", "EPIPE", "ETIMEDOUT"]);
 const ABANDONED = new Error("the answer is no longer wanted");
 
 const CLIENT_OPTIONS = {

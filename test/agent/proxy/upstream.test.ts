@@ -1,0 +1,314 @@
+import { execFileSync, spawn } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { connect } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { Secret } from "../../../src/config/secret.ts";
+import { StandInNova } from "../../support/nova.ts";
+import { ask, instanceOf, RawGuest, SECRET, startLab, until } from "./lab.ts";
+
+const HOSTNAME = "/latest/meta-data/hostname";
+const instances = [1, 2, 3, 4, 5, 6, 7, 8, 9].map((number) => instanceOf(number));
+
+describe("when nova fails", () => {
+  it("holds a request while nova is away and answers it when nova is back", async () => {
+    await using lab = await startLab({ holdMs: 5_000 });
+    const { tcpPort } = lab.nova;
+    await lab.nova.close();
+    const asked = ask(lab, 1, HOSTNAME);
+    await until(() => lab.proxy.status().endpoints[0]?.state === "ejected");
+    const back = await StandInNova.start({ secret: SECRET, instances, tcpPort });
+    expect((await asked).text).toBe("guest-1");
+    await until(() =>
+      lab.log.lines.some(({ level, message }) => level === "info" && /answers again/.test(message)),
+    );
+    await back.close();
+  });
+
+  it("gives 503 and Retry-After when nova stays away", async () => {
+    await using lab = await startLab({ holdMs: 400 });
+    await lab.nova.close();
+    const reply = await ask(lab, 1, HOSTNAME);
+    expect(reply.status).toBe(503);
+    expect(reply.headers["retry-after"]).toBe("1");
+    expect(lab.log.lines.filter(({ level }) => level === "warn")).toHaveLength(2);
+  });
+
+  it("gives 504 when nova is slower than the deadline, and slow documents have their own", async () => {
+    await using lab = await startLab({ holdMs: 300, slowDocumentMs: 3_000 });
+    lab.nova.fault = () => ({ kind: "slow", ms: 800 });
+    const [slow, vendor] = await Promise.all([
+      ask(lab, 1, HOSTNAME),
+      ask(lab, 1, "/openstack/latest/vendor_data2.json"),
+    ]);
+    expect(slow.status).toBe(504);
+    expect(vendor.status).toBe(200);
+  });
+
+  it("retries a safe request that was reset before the first byte", async () => {
+    await using lab = await startLab();
+    lab.nova.fault = (_method, _path, count) => (count <= 3 ? { kind: "reset" } : undefined);
+    expect((await ask(lab, 1, HOSTNAME)).text).toBe("guest-1");
+    expect(lab.nova.requests).toHaveLength(4);
+    expect(lab.proxy.status().endpoints[0]?.state).toBe("healthy");
+  });
+
+  it("never sends a POST twice", async () => {
+    await using lab = await startLab();
+    await ask(lab, 1, HOSTNAME);
+    for (const kind of ["reset", "empty"] as const) {
+      lab.nova.requests.length = 0;
+      lab.nova.fault = () => ({ kind });
+      const reply = await ask(lab, 1, "/openstack/latest/password", { method: "POST", body: "x" });
+      expect(reply.status).toBe(502);
+      expect(lab.nova.requests).toHaveLength(1);
+    }
+  });
+
+  it("takes an empty reply as this request's failure: 502, not retried, no outage", async () => {
+    await using lab = await startLab({}, { framing: "fin" });
+    await until(() => lab.proxy.status().endpoints[0]?.state === "healthy");
+    lab.nova.fault = (_method, path) => (path.endsWith("/x") ? { kind: "empty" } : undefined);
+    for (let i = 0; i < 20; i++) expect((await ask(lab, 1, "/latest/user-data/x")).status).toBe(502);
+    expect(lab.nova.requests).toHaveLength(20);
+    expect(lab.proxy.status().endpoints[0]?.state).toBe("healthy");
+    expect((await ask(lab, 2, HOSTNAME)).text).toBe("guest-2");
+    expect(lab.log.lines.filter(({ message }) => /one request/.test(message))).toHaveLength(1);
+  });
+
+  it("asks again over a new connection when a kept one has gone stale", async () => {
+    await using lab = await startLab();
+    for (let i = 0; i < 10; i++) {
+      lab.nova.fault = () => undefined;
+      expect((await ask(lab, 1, HOSTNAME)).status).toBe(200);
+      // Nova's answer to whatever comes next over a used connection is a FIN, as at its idle time-out.
+      const before = lab.nova.connections;
+      lab.nova.fault = () => (lab.nova.connections === before ? { kind: "empty" } : undefined);
+      expect((await ask(lab, 1, HOSTNAME)).status).toBe(200);
+    }
+  });
+
+  it.each(["fin", "rst"] as const)(
+    "shows an answer that nova cuts (%s) as a broken connection",
+    async (by) => {
+      await using lab = await startLab();
+      lab.nova.fault = () => ({ kind: "truncate", by });
+      await expect(ask(lab, 1, "/latest/meta-data/")).rejects.toThrow(/ECONNRESET|hang up/);
+      lab.nova.fault = (_method, _path, count) => (count === 1 ? { kind: "truncate", by } : undefined);
+      expect((await ask(lab, 1, HOSTNAME)).text).toBe("guest-1");
+    },
+  );
+
+  it("resets the guest when a large answer breaks off halfway", async () => {
+    await using lab = await startLab();
+    const userData = Buffer.alloc(4_000_000, "a");
+    lab.nova.add(instanceOf(1, userData));
+    lab.nova.fault = () => ({ kind: "truncate", by: "rst" });
+    const raw = await RawGuest.connect(lab, 1);
+    raw.send("GET /latest/user-data HTTP/1.1\r\nHost: x\r\n\r\n");
+    await until(() => raw.state !== "open");
+    expect(raw.state).toBe("rst");
+  });
+
+  it.each([
+    "not http\r\n\r\n",
+    "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!",
+    "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "HTTP/1.1 200 OK\r\nX: a\0b\r\n\r\n",
+    `HTTP/1.1 200 OK\r\nX: ${"a".repeat(70_000)}\r\n\r\n`,
+  ])("answers 502 to %j", async (bytes) => {
+    await using lab = await startLab();
+    lab.nova.fault = () => ({ kind: "garbage", bytes });
+    expect((await ask(lab, 1, HOSTNAME)).status).toBe(502);
+  });
+
+  it("retries a safe request on nova's 503 and passes the 503 on when it stays", async () => {
+    await using lab = await startLab({ holdMs: 500 });
+    lab.nova.fault = (_method, _path, count) => (count <= 2 ? { kind: "status", status: 503 } : undefined);
+    expect((await ask(lab, 1, HOSTNAME)).text).toBe("guest-1");
+    lab.nova.fault = () => ({ kind: "status", status: 503, body: Buffer.from("nova's own") });
+    expect((await ask(lab, 2, HOSTNAME)).text).toBe("nova's own");
+  });
+
+  it("stops asking nova when the guest has gone", async () => {
+    await using lab = await startLab();
+    lab.nova.fault = () => ({ kind: "hang" });
+    const raw = await RawGuest.connect(lab, 1);
+    raw.send(`GET ${HOSTNAME} HTTP/1.1\r\nHost: x\r\n\r\n`);
+    await until(() => lab.nova.requests.length === 1);
+    raw.socket.resetAndDestroy();
+    await until(() => lab.proxy.status().inFlight === 0);
+  });
+});
+
+describe("several endpoints", () => {
+  it("keep an instance at one of them and spread the instances", async () => {
+    const other = await StandInNova.start({ secret: SECRET, instances });
+    await using lab = await startLab();
+    lab.proxy.reconfigure({ ...lab.settings, novaUrls: [lab.nova.url, other.url] });
+    const servedBy = new Map<number, Set<string>>();
+    for (let round = 0; round < 3; round++) {
+      for (let guest = 1; guest <= 9; guest++) {
+        const before = lab.nova.requests.length;
+        await ask(lab, guest, HOSTNAME);
+        const who = lab.nova.requests.length > before ? "one" : "other";
+        servedBy.set(guest, (servedBy.get(guest) ?? new Set()).add(who));
+      }
+    }
+    expect([...servedBy.values()].map((set) => set.size)).toEqual(Array(9).fill(1));
+    expect(new Set([...servedBy.values()].flatMap((set) => [...set])).size).toBe(2);
+    await other.close();
+  });
+
+  it("fail over at once when one is refused, and come back when it is well", async () => {
+    const other = await StandInNova.start({ secret: SECRET, instances });
+    await using lab = await startLab();
+    lab.proxy.reconfigure({ ...lab.settings, novaUrls: [lab.nova.url, other.url] });
+    const { tcpPort } = other;
+    await other.close();
+    const start = performance.now();
+    for (let guest = 1; guest <= 9; guest++) expect((await ask(lab, guest, HOSTNAME)).status).toBe(200);
+    expect(performance.now() - start).toBeLessThan(1_000);
+    await until(() => lab.proxy.status().endpoints[1]?.state === "ejected");
+    expect(lab.proxy.status().endpoints[1]?.reason).toMatch(/ECONNREFUSED/);
+    const back = await StandInNova.start({ secret: SECRET, instances, tcpPort });
+    await until(() => lab.proxy.status().endpoints[1]?.state === "healthy");
+    await back.close();
+  });
+
+  it("pass over one whose health check fails", async () => {
+    const other = await StandInNova.start({ secret: SECRET, instances });
+    other.isUnwell = true;
+    await using lab = await startLab();
+    lab.proxy.reconfigure({ ...lab.settings, novaUrls: [other.url, lab.nova.url] });
+    await until(() => lab.proxy.status().endpoints[0]?.state === "ejected");
+    for (let guest = 1; guest <= 9; guest++) expect((await ask(lab, guest, HOSTNAME)).status).toBe(200);
+    expect(other.requests).toEqual([]);
+    await other.close();
+  });
+
+  it("move on within a second from one that swallows connections", async () => {
+    await using lab = await startLab();
+    const { blackhole, stop } = await swallowing();
+    lab.proxy.reconfigure({ ...lab.settings, novaUrls: [blackhole, lab.nova.url] });
+    for (let guest = 1; guest <= 9; guest++) {
+      const start = performance.now();
+      expect((await ask(lab, guest, HOSTNAME)).status).toBe(200);
+      expect(performance.now() - start).toBeLessThan(1_000);
+    }
+    stop();
+  });
+});
+
+describe("other kinds of endpoint", () => {
+  it("may be unix sockets", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "mn-nova-"));
+    await using lab = await startLab({}, { socketPath: join(folder, "nova.sock") });
+    expect(lab.nova.url).toMatch(/^unix:\//);
+    expect((await ask(lab, 1, HOSTNAME)).text).toBe("guest-1");
+    rmSync(folder, { recursive: true });
+  });
+
+  it("may be https, verified against a CA, with a client certificate and a server name", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "mn-tls-"));
+    const pem = certificates(folder);
+    const tls = { key: pem.key, cert: pem.cert, ca: pem.cert, requestCert: true, rejectUnauthorized: true };
+    const nova = await StandInNova.start({ secret: SECRET, instances, tls });
+    await using lab = await startLab({ holdMs: 700 });
+    const trusted = {
+      caFile: join(folder, "cert.pem"),
+      certFile: join(folder, "cert.pem"),
+      keyFile: join(folder, "key.pem"),
+      serverName: "nova.example",
+    };
+    lab.proxy.reconfigure({ ...lab.settings, novaUrls: [nova.url], tls: trusted });
+    expect((await ask(lab, 1, HOSTNAME)).text).toBe("guest-1");
+    lab.proxy.reconfigure({
+      ...lab.settings,
+      novaUrls: [nova.url],
+      tls: { ...trusted, serverName: "other.example" },
+    });
+    expect((await ask(lab, 1, HOSTNAME)).status).toBe(503);
+    expect(lab.proxy.status().endpoints[0]?.reason).toMatch(/altnames|ERR_TLS/);
+    expect(() =>
+      lab.proxy.reconfigure({
+        ...lab.settings,
+        novaUrls: [nova.url],
+        tls: { ...trusted, caFile: "/none.pem" },
+      }),
+    ).toThrow(/\/none\.pem/);
+    await nova.close();
+    rmSync(folder, { recursive: true });
+  });
+});
+
+describe("the shared secret", () => {
+  it("may be ahead of nova's: the previous one is tried, and remembered", async () => {
+    await using lab = await startLab();
+    const rotating = { sharedSecret: new Secret("new"), previousSharedSecret: new Secret(SECRET) };
+    lab.proxy.reconfigure({ ...lab.settings, ...rotating });
+    expect((await ask(lab, 1, "/openstack/latest/password", { method: "POST", body: "pw" })).status).toBe(
+      200,
+    );
+    expect(lab.nova.requests.map(({ status }) => status)).toEqual([403, 200]);
+    await ask(lab, 2, HOSTNAME);
+    expect(lab.nova.requests).toHaveLength(3);
+    lab.nova.secret = "new";
+    expect((await ask(lab, 3, HOSTNAME)).status).toBe(200);
+    await ask(lab, 4, HOSTNAME);
+    expect(lab.nova.requests.map(({ status }) => status)).toEqual([403, 200, 200, 403, 200, 200]);
+    expect(lab.log.lines.filter(({ level }) => level === "error")).toEqual([]);
+  });
+
+  it("that differs is told to the operator once, with the key's name", async () => {
+    await using lab = await startLab();
+    lab.proxy.reconfigure({ ...lab.settings, sharedSecret: new Secret("wrong") });
+    for (let i = 0; i < 5; i++) expect((await ask(lab, 1, HOSTNAME)).status).toBe(403);
+    const errors = lab.log.lines.filter(({ level }) => level === "error");
+    expect(errors).toHaveLength(1);
+    expect(errors[0]?.message).toMatch(
+      /^the shared secrets differ: .*agent\.openstack\.metadata\.shared_secret/,
+    );
+    expect(JSON.stringify(lab.log.lines)).not.toMatch(/wrong|[0-9a-f]{64}/);
+  });
+});
+
+/** A listener whose backlog is full, so that further connections get no answer at all. */
+async function swallowing(): Promise<{ blackhole: string; stop: () => void }> {
+  const script = `import socket,time
+s=socket.socket(); s.bind(("127.0.0.1",0)); s.listen(0); print(s.getsockname()[1],flush=True); time.sleep(60)`;
+  const child = spawn("python3", ["-c", script], { stdio: ["ignore", "pipe", "inherit"] });
+  const tcpPort = await new Promise<number>((resolve) =>
+    child.stdout.once("data", (d) => resolve(Number(d))),
+  );
+  const fillers = [1, 2, 3].map(() =>
+    connect({ host: "127.0.0.1", port: tcpPort }).on("error", () => undefined),
+  );
+  await until(() => fillers.some((socket) => !socket.connecting));
+  return {
+    blackhole: `http://127.0.0.1:${tcpPort}`,
+    stop: () => {
+      for (const socket of fillers) socket.destroy();
+      child.kill();
+    },
+  };
+}
+
+function certificates(folder: string): { key: Buffer; cert: Buffer } {
+  const [key, cert] = [join(folder, "key.pem"), join(folder, "cert.pem")];
+  const args = [
+    "req",
+    "-x509",
+    "-newkey",
+    "ec",
+    "-pkeyopt",
+    "ec_paramgen_curve:P-256",
+    "-nodes",
+    "-days",
+    "2",
+  ];
+  const name = ["-subj", "/CN=nova.example", "-addext", "subjectAltName=DNS:nova.example"];
+  execFileSync("openssl", [...args, ...name, "-keyout", key, "-out", cert], { stdio: "ignore" });
+  return { key: readFileSync(key), cert: readFileSync(cert) };
+}

@@ -1,5 +1,6 @@
-import type { PortRow } from "./commands/ports.ts";
-import type { LastRequest, ProxyStatus } from "./proxy/proxy.ts";
+import type { Agent } from "./agent.ts";
+import type { PortRow } from "./port-row.ts";
+import type { ProxyStatus } from "./proxy/proxy.ts";
 import type { TopologyProblem } from "./topology/model.ts";
 
 /**
@@ -27,20 +28,73 @@ export interface AgentStatus {
   readonly uptimeSeconds: number;
 }
 
-/** Everything that the agent and the kernel know of one port, for `mn-metadata explain`. */
-export interface PortExplanation {
-  readonly port: string;
-  readonly bound: boolean;
-  readonly interface: string | undefined;
-  readonly served: readonly PortRow[];
-  /** Why it is not served, if it is not. */
-  readonly idle: string | undefined;
-  readonly failing: string | undefined;
-  /** Packets that the kernel took from the guest and gave to it, where it counts them. */
-  readonly packets: { readonly fromGuest: number; readonly toGuest: number } | undefined;
-  readonly lastRequests: readonly LastRequest[];
-  readonly probe: { readonly ok: boolean; readonly sentence: string } | undefined;
-  readonly verdict: string;
+/** The status now. */
+export function agentStatus(agent: Agent): AgentStatus {
+  const { parts, service, config } = agent;
+  const reconcile = service?.reconcileStatus();
+  const attention = attentionOf(agent);
+  const enabled = config?.enabled ?? false;
+  const inSync = reconcile?.inSync ?? false;
+  const isUnwell = attention.length > 0 || agent.refusal !== undefined;
+  return {
+    state: !enabled ? "idle" : isUnwell ? "degraded" : inSync ? "serving" : "starting",
+    version: parts.version,
+    pid: process.pid,
+    hostId: parts.hostId,
+    nsdb: { url: parts.store.url, session: parts.store.session },
+    enabled,
+    inSync,
+    ports: {
+      served: portRows(agent).length,
+      idle: reconcile?.idle.size ?? 0,
+      failing: reconcile?.failing.size ?? 0,
+    },
+    attention,
+    problems: service?.snapshot.problems ?? [],
+    proxy: service?.proxy.status(),
+    memoryBytes: process.memoryUsage.rss(),
+    uptimeSeconds: (Date.now() - agent.startedAt) / 1_000,
+  };
+}
+
+function attentionOf({ parts, service, configProblems, refusal, firewall }: Agent): readonly string[] {
+  const reconcile = service?.reconcileStatus();
+  return [
+    ...(refusal === undefined ? [] : [refusal]),
+    ...configProblems.map(({ sentence }) => sentence),
+    ...(parts.store.session === "suspended"
+      ? ["the NSDB cannot be reached: guests are served from what was read last"]
+      : []),
+    ...(reconcile?.broken === undefined
+      ? []
+      : [`the kernel could not be brought in line: ${reconcile.broken}`]),
+    ...[...(reconcile?.failing ?? [])].map(
+      ([port, reason]) => `port ${port} could not be plumbed: ${reason}`,
+    ),
+    ...(service !== undefined && !service.snapshot.hostIsKnown
+      ? [`the NSDB has no Host object ${parts.hostId}: no port can be bound here`]
+      : []),
+    ...firewall,
+  ];
+}
+
+/** The addresses that are served now, one row each. */
+export function portRows({ service }: Agent): readonly PortRow[] {
+  if (service === undefined) return [];
+  const { failing } = service.reconcileStatus();
+  const leaving = new Set(service.table.leaving());
+  return service.table
+    .tenures()
+    .filter((tenure) => !leaving.has(tenure) && !failing.has(tenure.portId))
+    .map((tenure) => ({
+      port: tenure.portId,
+      interface: tenure.interfaceName,
+      fixedAddress: tenure.fixedAddress,
+      linkLocal: tenure.linkLocal,
+      instanceId: tenure.instanceId,
+      projectId: tenure.projectId,
+      mac: service.snapshot.ports.get(tenure.portId)?.mac ?? null,
+    }));
 }
 
 /** The status as a screen for a person. */
@@ -59,7 +113,9 @@ export function statusScreen(status: AgentStatus): string {
     lines.push(
       `listening ${proxy.listening.join(", ") || "nowhere"}`,
       `requests  ${proxy.requests} (2xx ${ok}, 4xx ${refused}, 5xx ${failed}); in flight ${proxy.inFlight}, held ${proxy.held}`,
-      ...proxy.endpoints.map(({ url, state, reason }) => `nova      ${url} ${state}${reason === undefined ? "" : `: ${reason}`}`),
+      ...proxy.endpoints.map(
+        ({ url, state, reason }) => `nova      ${url} ${state}${reason === undefined ? "" : `: ${reason}`}`,
+      ),
     );
   }
   lines.push(...status.problems.map(({ znode, reason }) => `skipped   ${znode}: ${reason}`));

@@ -1,40 +1,27 @@
-/** One served address, as `mn-metadata ports` shows it. The names are the JSON's. */
-export interface PortRow {
-  readonly port: string;
-  readonly interface: string;
-  readonly fixedAddress: string;
-  readonly linkLocal: string;
-  /** Null where neither the agent nor the NSDB could say. */
-  readonly instanceId: string | null;
-  readonly projectId: string | null;
-  readonly mac: string;
+import { askAgent, ControlError, controlSocketPath } from "../control.ts";
+import type { GlobalOptions } from "../main.ts";
+import { observedRows, type PortRow, portTable } from "../port-row.ts";
+
+/** `mn-metadata ports`: from the agent, or where none runs from the kernel, which keeps what an agent left. */
+export async function portsCommand(options: GlobalOptions, asJson: boolean): Promise<void> {
+  const rows = await servedRows(options);
+  process.stdout.write(asJson ? `${JSON.stringify(rows, null, 2)}\n` : portTable(rows));
 }
 
-/** Rows as an aligned table with a head, sorted by interface and address; a sentence when there are none. */
-export function portTable(rows: readonly PortRow[]): string {
-  if (rows.length === 0) return "no port is served\n";
-  const head = ["INTERFACE", "FIXED ADDRESS", "LINK-LOCAL", "INSTANCE", "PROJECT", "PORT"];
-  const cells = [...rows]
-    .sort((a, b) => a.interface.localeCompare(b.interface) || a.fixedAddress.localeCompare(b.fixedAddress))
-    .map((row) => [
-      row.interface,
-      row.fixedAddress,
-      row.linkLocal,
-      row.instanceId === "" ? "(none yet)" : (row.instanceId ?? "?"),
-      row.projectId ?? "?",
-      row.port,
-    ]);
-  return aligned([head, ...cells]);
-}
-
-/** Columns padded to their widest cell, two blanks apart, one line each. */
-export function aligned(lines: readonly (readonly string[])[]): string {
-  const widths: number[] = [];
-  for (const line of lines) {
-    for (const [column, cell] of line.entries()) widths[column] = Math.max(widths[column] ?? 0, cell.length);
+async function servedRows({ runFolder }: GlobalOptions): Promise<readonly PortRow[]> {
+  try {
+    return await askAgent<readonly PortRow[]>(controlSocketPath(runFolder), "/ports");
+  } catch (error) {
+    if (!(error instanceof ControlError) || error.code !== "not-running") throw error;
+    process.stderr.write(
+      "mn-metadata: no agent runs here; this is what the kernel holds, and nobody answers it\n",
+    );
   }
-  return lines
-    .map((line) => line.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join("  ").trimEnd())
-    .map((line) => `${line}\n`)
-    .join("");
+  const { openDatapath } = await import("../../datapath/open-datapath.ts");
+  const datapath = openDatapath();
+  try {
+    return observedRows((await datapath.observe()).ports);
+  } finally {
+    await datapath.close();
+  }
 }

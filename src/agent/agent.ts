@@ -1,0 +1,154 @@
+import type { Config } from "../config/config.ts";
+import type { ConfigProblem } from "../config/live.ts";
+import { watchConfig } from "../config/live.ts";
+import type { Datapath } from "../datapath/datapath.ts";
+import type { LinkTable } from "../datapath/links.ts";
+import type { Store } from "../nsdb/store.ts";
+import { controlSocketPath, serveControl } from "./control.ts";
+import { explain } from "./explain.ts";
+import type { LeveledLogger } from "./log.ts";
+import { Releases } from "./releases.ts";
+import { type Service, startService } from "./service.ts";
+import { aborted } from "./shutdown.ts";
+import { agentStatus, portRows } from "./status.ts";
+
+/** What the composition root opened before the agent could begin. */
+export interface AgentParts {
+  readonly store: Store;
+  readonly hostId: string;
+  readonly datapath: Datapath;
+  readonly links: LinkTable;
+  readonly log: LeveledLogger;
+  readonly runFolder: string;
+  readonly version: string;
+}
+
+/** How long requests in flight may take to end when the agent is told to stop. */
+const DRAIN_MS = 2_000;
+
+const RETRY_MS = 5_000;
+
+/**
+ * Runs until `signal` fires: follows the configuration, and serves while it says so.
+ *
+ * @throws {Error} What keeps it from starting, as a sentence with the remedy.
+ */
+export async function runAgent(parts: AgentParts, signal: AbortSignal): Promise<void> {
+  const opened = new Releases();
+  try {
+    const agent = new Agent(parts);
+    opened.add(
+      await serveControl(controlSocketPath(parts.runFolder), {
+        "/alive": () => true,
+        "/status": () => agentStatus(agent),
+        "/ports": () => portRows(agent),
+        "/explain": (query) => explain(agent, query.get("what") ?? "", query.has("probe")),
+      }),
+    );
+    const config = await watchConfig(parts.store, parts.hostId, {
+      onConfig: (next) => void agent.follow(next),
+      onProblems: (problems) => agent.tellProblems(problems),
+    });
+    opened.add(() => config.close());
+    opened.add(() => agent.stop());
+    await agent.begin(config.current);
+    parts.log.info(
+      { version: parts.version, host: parts.hostId, nsdb: parts.store.url },
+      "mn-metadata is up",
+    );
+    await aborted(signal);
+    parts.log.info({ signal: String(signal.reason) }, "stopping; the kernel is left as it is");
+  } finally {
+    await opened.close();
+  }
+}
+
+/** Serves while the configuration says so, and knows everything that `status` and `explain` tell. */
+export class Agent {
+  readonly parts: AgentParts;
+  readonly startedAt = Date.now();
+  service: Service | undefined;
+  config: Config | undefined;
+  configProblems: readonly ConfigProblem[] = [];
+  /** Why it does not serve although it should. */
+  refusal: string | undefined;
+  firewall: readonly string[] = [];
+  #turn: Promise<void> = Promise.resolve();
+  #retry: NodeJS.Timeout | undefined;
+  #stopped = false;
+
+  constructor(parts: AgentParts) {
+    this.parts = parts;
+  }
+
+  /** The first configuration: what keeps it from being served is the caller's to report. */
+  async begin(config: Config): Promise<void> {
+    await this.#inTurn(() => this.#apply(config));
+  }
+
+  /** A later configuration: what keeps it from being served is logged, told in `status`, and tried again. */
+  async follow(config: Config): Promise<void> {
+    await this.#inTurn(async () => {
+      clearTimeout(this.#retry);
+      try {
+        await this.#apply(config);
+      } catch (error) {
+        this.refusal = (error as Error).message;
+        this.parts.log.error({ error: this.refusal }, "cannot serve as configured; trying again");
+        this.#retry = setTimeout(() => void this.follow(config), RETRY_MS);
+      }
+    });
+  }
+
+  tellProblems(problems: readonly ConfigProblem[]): void {
+    const known = new Set(this.configProblems.map(({ sentence }) => sentence));
+    for (const { sentence } of problems) if (!known.has(sentence)) this.parts.log.error({}, sentence);
+    if (problems.length === 0 && known.size > 0) this.parts.log.info({}, "the configuration is valid again");
+    this.configProblems = problems;
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    clearTimeout(this.#retry);
+    await this.#inTurn(() => this.#stopService());
+  }
+
+  async #apply(config: Config): Promise<void> {
+    if (this.#stopped) return;
+    this.config = config;
+    this.parts.log.setLevel(config.logLevel);
+    if (!config.enabled) {
+      await this.#stopService();
+      const removed = await this.parts.datapath.sweep();
+      this.parts.log.info(
+        { removed: removed.length },
+        "agent.openstack.metadata.enabled is false: nothing is plumbed",
+      );
+    } else if (this.service === undefined) {
+      this.service = await startService(this.parts, config);
+      await this.#inspectFirewall();
+    } else {
+      this.service.reconfigure(config);
+      this.parts.log.info({}, "configuration changed");
+    }
+    this.refusal = undefined;
+  }
+
+  async #stopService(): Promise<void> {
+    const { service } = this;
+    this.service = undefined;
+    await service?.stop(DRAIN_MS);
+  }
+
+  async #inspectFirewall(): Promise<void> {
+    this.firewall = await this.parts.datapath.inspectHostFirewall();
+    for (const sentence of this.firewall) this.parts.log.warn({}, sentence);
+  }
+
+  /** One change at a time, in the order they came. */
+  #inTurn(change: () => Promise<void>): Promise<void> {
+    const result = this.#turn.then(change);
+    this.#turn = result.catch(() => undefined);
+    return result;
+  }
+}

@@ -1,0 +1,30 @@
+import { LinkTable } from "../../datapath/links.ts";
+import { openDatapath } from "../../datapath/open-datapath.ts";
+import { runAgent } from "../agent.ts";
+import { openLog } from "../log.ts";
+import type { GlobalOptions } from "../main.ts";
+import { openNsdb } from "../open-nsdb.ts";
+import { Releases } from "../releases.ts";
+import { shutdownSignal } from "../shutdown.ts";
+
+/** `mn-metadata agent`: opens what the agent stands on, and runs it until a signal. */
+export async function agentCommand(
+  { runFolder, ...options }: GlobalOptions,
+  createHostId: boolean,
+  version: string,
+): Promise<void> {
+  const signal = shutdownSignal();
+  const log = openLog();
+  const opened = new Releases();
+  try {
+    const { store, hostId } = await openNsdb({ ...options, createHostId });
+    opened.add(() => store.close());
+    const datapath = openDatapath();
+    opened.add(() => datapath.close());
+    const links = await LinkTable.watch();
+    opened.add(() => links.close());
+    await runAgent({ store, hostId, datapath, links, log, runFolder, version }, signal);
+  } finally {
+    await opened.close();
+  }
+}

@@ -1,0 +1,57 @@
+import { readConfig } from "../../config/live.ts";
+import { LinkTable } from "../../datapath/links.ts";
+import { openDatapath } from "../../datapath/open-datapath.ts";
+import type { Store } from "../../nsdb/store.ts";
+import type { GlobalOptions } from "../main.ts";
+import { openNsdb } from "../open-nsdb.ts";
+import { activity } from "../ports/active.ts";
+import { PortTable } from "../ports/port-table.ts";
+import { Releases } from "../releases.ts";
+import { reservedNumbers } from "../settings.ts";
+import type { TopologySnapshot } from "../topology/model.ts";
+import { Topology } from "../topology/topology.ts";
+
+/**
+ * `mn-metadata plan`: what a started agent would do to the kernel now, from the NSDB and the kernel alone.
+ * The numbers of ports that are new are what a starting agent would give.
+ */
+export async function planCommand(options: GlobalOptions): Promise<void> {
+  const opened = new Releases();
+  try {
+    const { store, hostId } = await openNsdb(options);
+    opened.add(() => store.close());
+    const config = await readConfig(store, hostId);
+    const datapath = openDatapath();
+    opened.add(() => datapath.close());
+    if (!config.enabled) {
+      process.stdout.write(
+        "# agent.openstack.metadata.enabled is false: the agent would remove what of ours is there\n",
+      );
+      return;
+    }
+    const links = await LinkTable.list();
+    const snapshot = await readTopology(store, hostId);
+    const table = new PortTable({ quarantineMs: 0, isReserved: reservedNumbers(config), now: () => 0 });
+    table.adopt((await datapath.observe()).ports);
+    const { active } = activity(
+      snapshot.ports.values(),
+      (interfaceName) => links.get(interfaceName),
+      () => false,
+    );
+    for (const { znode, reason } of snapshot.problems)
+      process.stdout.write(`# skipped ${znode}: ${reason}\n`);
+    process.stdout.write(await datapath.plan(table.open(active), "exact"));
+  } finally {
+    await opened.close();
+  }
+}
+
+function readTopology(store: Store, hostId: string): Promise<TopologySnapshot> {
+  return new Promise((resolve) => {
+    const topology = new Topology(store, hostId, (snapshot) => {
+      if (!snapshot.inSync) return;
+      topology.close();
+      resolve(snapshot);
+    });
+  });
+}

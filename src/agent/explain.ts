@@ -1,0 +1,124 @@
+import type { Agent } from "./agent.ts";
+import type { PortRow } from "./port-row.ts";
+import type { LastRequest } from "./proxy/proxy.ts";
+import type { Service } from "./service.ts";
+import { portRows } from "./status.ts";
+
+/** Everything that the agent and the kernel know of one port, for `mn-metadata explain`. */
+export interface PortExplanation {
+  readonly port: string;
+  readonly interface: string;
+  /** What the kernel says of the interface. */
+  readonly link: "missing" | "down" | "up";
+  readonly instanceId: string;
+  readonly addresses: readonly PortRow[];
+  /** Whether the kernel holds all that the port needs, read back now. */
+  readonly plumbed: boolean;
+  /** Packets that the kernel took from the guest for us; undefined where it has no count. */
+  readonly packetsFromGuest: number | undefined;
+  /** The newest first. */
+  readonly lastRequests: readonly LastRequest[];
+  readonly probe: ProbeResult | undefined;
+  /** One sentence. */
+  readonly verdict: string;
+}
+
+/** What came of a request sent through the real path. */
+export interface ProbeResult {
+  readonly ok: boolean;
+  readonly sentence: string;
+}
+
+/** Explains every port that `what` names: a port's UUID, an interface, a link-local address, a fixed address. */
+export async function explain(
+  agent: Agent,
+  what: string,
+  probe: boolean,
+): Promise<readonly PortExplanation[]> {
+  const { service } = agent;
+  if (service === undefined) {
+    throw new Error(
+      agent.refusal ??
+        "agent.openstack.metadata.enabled is false, so nothing is plumbed: mn-conf set 'agent.openstack.metadata.enabled : true' -t default",
+    );
+  }
+  const rows = portRows(agent);
+  const named = portIdsNamed(service, rows, what);
+  if (named.length === 0) throw new Error(notNamed(agent, what));
+  return Promise.all(named.map((portId) => explainPort(agent, service, rows, portId, probe)));
+}
+
+function portIdsNamed(service: Service, rows: readonly PortRow[], what: string): readonly string[] {
+  const wanted = what.toLowerCase();
+  const byRow = rows.filter((row) => row.linkLocal === wanted).map((row) => row.port);
+  const byPort = [...service.snapshot.ports.values()]
+    .filter(
+      ({ portId, interfaceName, fixedAddresses }) =>
+        portId === wanted || interfaceName === what || fixedAddresses.includes(wanted),
+    )
+    .map(({ portId }) => portId);
+  return [...new Set([...byRow, ...byPort])];
+}
+
+function notNamed(agent: Agent, what: string): string {
+  const about =
+    agent.service?.snapshot.problems.filter(({ znode }) => znode.includes(what.toLowerCase())) ?? [];
+  if (about.length > 0) {
+    return about.map(({ znode, reason }) => `Cannot serve "${what}": ${znode}: ${reason}`).join("; ");
+  }
+  return `Cannot find "${what}": no port that the NSDB binds to this host (${agent.parts.hostId}) has that id, interface or address; mn-metadata port list shows those that are bound`;
+}
+
+async function explainPort(
+  agent: Agent,
+  service: Service,
+  rows: readonly PortRow[],
+  portId: string,
+  probe: boolean,
+): Promise<PortExplanation> {
+  const port = service.snapshot.ports.get(portId);
+  if (port === undefined) throw new Error(`Cannot explain port ${portId}: it was unbound just now`);
+  const { datapath, links } = agent.parts;
+  const link = links.get(port.interfaceName);
+  const observed = await datapath.observe();
+  const facts = {
+    port: portId,
+    interface: port.interfaceName,
+    link: link === undefined ? ("missing" as const) : link.up ? ("up" as const) : ("down" as const),
+    instanceId: port.instanceId,
+    addresses: rows.filter((row) => row.port === portId),
+    plumbed: observed.baseIntact && observed.ports.some((plumbing) => plumbing.portId === portId),
+    packetsFromGuest: await datapath.packetsFromGuest(portId),
+    lastRequests: service.proxy.lastRequests(portId),
+    probe: probe ? await service.probe(portId) : undefined,
+  };
+  return { ...facts, verdict: verdictOf(facts, service, agent) };
+}
+
+function verdictOf(facts: Omit<PortExplanation, "verdict">, service: Service, agent: Agent): string {
+  const { idle, failing, broken, inSync } = service.reconcileStatus();
+  const [last] = facts.lastRequests;
+  const notServed = idle.get(facts.port) ?? failing.get(facts.port) ?? broken;
+  if (notServed !== undefined) return `Not served: ${notServed}.`;
+  if (!facts.plumbed) {
+    return inSync
+      ? "Not served: the kernel lost its plumbing; it is being repaired."
+      : "Not served yet: the agent is still starting.";
+  }
+  if (facts.probe !== undefined && !facts.probe.ok)
+    return `Plumbed, but a probe failed: ${facts.probe.sentence}.`;
+  const [firewall] = agent.firewall;
+  if (firewall !== undefined) return `Plumbed, but the host's firewall stands in the way: ${firewall}`;
+  if (facts.instanceId === "") {
+    return "Plumbed, but Neutron names no instance for the port (device_id is empty), so requests end in 404.";
+  }
+  if (last !== undefined) {
+    const seconds = Math.round((Date.now() - last.at) / 1_000);
+    const outcome = last.status < 400 ? "well" : `with status ${last.status} (request ${last.requestId})`;
+    return `Served: its last request, ${last.method} ${last.path} ${seconds} s ago, ended ${outcome}.`;
+  }
+  if (facts.packetsFromGuest === 0) {
+    return "Plumbed, but the guest has not asked yet: if it should have, look at its own route to 169.254.169.254.";
+  }
+  return "Plumbed and ready; no request has come since the agent started.";
+}

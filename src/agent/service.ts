@@ -1,0 +1,130 @@
+import type { Config } from "../config/config.ts";
+import type { Datapath } from "../datapath/datapath.ts";
+import type { LinkTable } from "../datapath/links.ts";
+import type { Store } from "../nsdb/store.ts";
+import type { Logger } from "./log.ts";
+import { PortTable } from "./ports/port-table.ts";
+import { createProxy } from "./proxy/http-proxy.ts";
+import type { Proxy as MetadataProxy } from "./proxy/proxy.ts";
+import { Reconciler, type ReconcileStatus } from "./reconcile.ts";
+import { Releases } from "./releases.ts";
+import { proxySettings, reservedNumbers } from "./settings.ts";
+import type { TopologySnapshot } from "./topology/model.ts";
+import { Topology } from "./topology/topology.ts";
+
+/** What one run of the service needs; all of it outlives the service. */
+export interface ServiceParts {
+  readonly store: Store;
+  readonly hostId: string;
+  readonly datapath: Datapath;
+  readonly links: LinkTable;
+  readonly log: Logger;
+}
+
+/** Everything that exists only while `agent.openstack.metadata.enabled` is true. */
+export interface Service {
+  readonly table: PortTable;
+  readonly proxy: MetadataProxy;
+  readonly snapshot: TopologySnapshot;
+  reconcileStatus(): ReconcileStatus;
+  /** Says that the kernel may have moved: a pass will look. */
+  check(): void;
+  reconfigure(config: Config): void;
+  /** Stops serving. The kernel is left as it is, so that a restarted agent adopts it. */
+  stop(drainMs: number): Promise<void>;
+}
+
+/** How long a number rests: longer than any packet of its old holder can be on its way. @source RFC 9293 §3.4.1, MSL */
+const QUARANTINE_MS = 120_000;
+
+/** What finds changes that made no event: nothing should be left for it to find. */
+const FULL_CHECK_MS = 60_000;
+
+const NOTHING_YET: TopologySnapshot = { inSync: false, ports: new Map(), problems: [], hostIsKnown: true };
+
+/**
+ * Starts to serve, in the order that leaves no guest without an answer: observe and adopt what an earlier run
+ * left, listen, then open the kernel for more.
+ *
+ * @throws {DatapathError} If the kernel cannot be programmed at all.
+ * @throws {ProxyError} If the metadata address or port is taken.
+ */
+export async function startService(parts: ServiceParts, config: Config): Promise<Service> {
+  const { store, hostId, datapath, links, log } = parts;
+  const opened = new Releases();
+  try {
+    let reserved = reservedNumbers(config);
+    const table = new PortTable({
+      quarantineMs: QUARANTINE_MS,
+      isReserved: (number) => reserved(number),
+      now: () => performance.now(),
+    });
+    const { ports: adopted } = await datapath.observe();
+    table.adopt(adopted);
+    if (adopted.length > 0) log.info({ ports: adopted.length }, "ports of an earlier run adopted");
+    await datapath.sync([], "add-only");
+
+    const proxy = createProxy({ tenures: table, settings: proxySettings(config), log });
+    let drainMs = 0;
+    opened.add(() => proxy.close(drainMs));
+    for (const address of listenAddresses()) await proxy.listen(address);
+
+    let snapshot = NOTHING_YET;
+    const reconciler = new Reconciler({
+      datapath,
+      table,
+      log,
+      snapshot: () => snapshot,
+      linkOf: (interfaceName) => links.get(interfaceName),
+      linksAreComplete: () => links.isComplete,
+      endTenure: (tenure) => proxy.endTenure(tenure),
+    });
+    opened.add(() => reconciler.stop());
+    opened.add(links.onChange(() => reconciler.trigger()));
+
+    const topology = new Topology(store, hostId, (next) => {
+      tellProblems(snapshot, next, hostId, log);
+      snapshot = next;
+      reconciler.trigger();
+    });
+    opened.add(() => topology.close());
+    const fullCheck = setInterval(() => reconciler.trigger(), FULL_CHECK_MS);
+    opened.add(() => clearInterval(fullCheck));
+
+    return {
+      table,
+      proxy,
+      get snapshot() {
+        return snapshot;
+      },
+      reconcileStatus: () => reconciler.status(),
+      check: () => reconciler.trigger(),
+      reconfigure: (next) => {
+        reserved = reservedNumbers(next);
+        proxy.reconfigure(proxySettings(next));
+      },
+      stop: async (withinMs) => {
+        drainMs = withinMs;
+        await opened.close();
+      },
+    };
+  } catch (error) {
+    await opened.close();
+    throw error;
+  }
+}
+
+/** One line for each object that cannot be used, when it becomes so. */
+function tellProblems(before: TopologySnapshot, next: TopologySnapshot, hostId: string, log: Logger): void {
+  const known = new Set(before.problems.map(({ znode, reason }) => `${znode} ${reason}`));
+  for (const { znode, reason } of next.problems) {
+    if (!known.has(`${znode} ${reason}`)) log.warn({ znode }, `object skipped: ${reason}`);
+  }
+  if (!next.hostIsKnown && (before.hostIsKnown || before === NOTHING_YET)) {
+    log.warn(
+      { host: hostId },
+      "the NSDB has no Host object with this host's id: no port is bound here (yet)",
+    );
+  }
+  if (next.inSync && !before.inSync) log.info({ ports: next.ports.size }, "the NSDB has been read whole");
+}

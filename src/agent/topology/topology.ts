@@ -1,0 +1,171 @@
+import { decodeHost, decodeNeutronPort, decodePort } from "../../nsdb/models.ts";
+import { modelPath } from "../../nsdb/paths.ts";
+import type { Store, Znode } from "../../nsdb/store.ts";
+import { type Watch, watchZnode } from "../../nsdb/watch.ts";
+import { computePortOf } from "./compute-port.ts";
+import type { ComputePort, TopologyProblem, TopologySnapshot } from "./model.ts";
+
+/**
+ * Follows what the NSDB says of one host:
+ *
+ * ```
+ * Host/<id>.port_ids ──► Port/<id> (interface) ─┐
+ *                   └──► NeutronPort/<id> ──────┴─► ComputePort ─► snapshot
+ * ```
+ *
+ * One watch for the host and two for each of its ports; other hosts' objects are never read. A snapshot is told
+ * after each change; several changes of one turn are told as one.
+ */
+export class Topology {
+  readonly #store: Store;
+  readonly #hostId: string;
+  readonly #onSnapshot: (snapshot: TopologySnapshot) => void;
+  readonly #hostWatch: Watch;
+  readonly #entries = new Map<string, Entry>();
+  #host: { readonly read: boolean; readonly known: boolean; readonly problem?: TopologyProblem } = {
+    read: false,
+    known: false,
+  };
+  #inSync = false;
+  #due = false;
+  #closed = false;
+
+  constructor(store: Store, hostId: string, onSnapshot: (snapshot: TopologySnapshot) => void) {
+    this.#store = store;
+    this.#hostId = hostId;
+    this.#onSnapshot = onSnapshot;
+    this.#hostWatch = watchZnode(store, modelPath("Host", hostId), (znode) => this.#hostIs(znode));
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#hostWatch.close();
+    for (const entry of this.#entries.values()) entry.close();
+    this.#entries.clear();
+  }
+
+  #hostIs(znode: Znode | undefined): void {
+    const path = modelPath("Host", this.#hostId);
+    if (znode === undefined) {
+      this.#host = { read: true, known: false };
+      this.#follow([]);
+      return;
+    }
+    try {
+      const portIds = decodeHost(znode.data).portIds;
+      this.#host = { read: true, known: true };
+      this.#follow(portIds);
+    } catch (error) {
+      // A host object that cannot be read says nothing about its ports: those known stay.
+      const problem = { znode: path, reason: (error as Error).message };
+      this.#host = { ...this.#host, known: true, problem };
+      this.#tell();
+    }
+  }
+
+  #follow(portIds: readonly string[]): void {
+    const wanted = new Set(portIds);
+    for (const [portId, entry] of this.#entries) {
+      if (wanted.has(portId)) continue;
+      entry.close();
+      this.#entries.delete(portId);
+    }
+    for (const portId of wanted) {
+      if (this.#entries.has(portId)) continue;
+      this.#entries.set(portId, new Entry(this.#store, portId, this.#hostId, () => this.#tell()));
+    }
+    this.#tell();
+  }
+
+  #tell(): void {
+    if (this.#due) return;
+    this.#due = true;
+    setImmediate(() => {
+      this.#due = false;
+      if (!this.#closed) this.#onSnapshot(this.#snapshot());
+    });
+  }
+
+  #snapshot(): TopologySnapshot {
+    const ports = new Map<string, ComputePort>();
+    const problems: TopologyProblem[] = this.#host.problem === undefined ? [] : [this.#host.problem];
+    let complete = this.#host.read;
+    for (const [portId, entry] of this.#entries) {
+      if (!entry.read) complete = false;
+      if (entry.port !== undefined) ports.set(portId, entry.port);
+      problems.push(...entry.problems);
+    }
+    this.#inSync ||= complete;
+    return { inSync: this.#inSync, ports, problems, hostIsKnown: this.#host.known };
+  }
+}
+
+/** One port that the host lists: its two objects, and what they make together. */
+class Entry {
+  readonly #portId: string;
+  readonly #hostId: string;
+  readonly #watches: readonly Watch[];
+  readonly #onChange: () => void;
+  #port: { readonly znode: Znode | undefined } | undefined;
+  #neutronPort: { readonly znode: Znode | undefined } | undefined;
+  /** What the two objects make; undefined while unread, or where they are not a guest's of this host. */
+  port: ComputePort | undefined;
+  problems: readonly TopologyProblem[] = [];
+
+  constructor(store: Store, portId: string, hostId: string, onChange: () => void) {
+    this.#portId = portId;
+    this.#hostId = hostId;
+    this.#onChange = onChange;
+    this.#watches = [
+      watchZnode(store, modelPath("Port", portId), (znode) => {
+        this.#port = { znode };
+        this.#join();
+      }),
+      watchZnode(store, modelPath("NeutronPort", portId), (znode) => {
+        this.#neutronPort = { znode };
+        this.#join();
+      }),
+    ];
+  }
+
+  get read(): boolean {
+    return this.#port !== undefined && this.#neutronPort !== undefined;
+  }
+
+  close(): void {
+    for (const watch of this.#watches) watch.close();
+  }
+
+  #join(): void {
+    if (this.#port === undefined || this.#neutronPort === undefined) return;
+    const problems: TopologyProblem[] = [];
+    const port = decoded(modelPath("Port", this.#portId), this.#port.znode, decodePort, problems);
+    const neutronPort = decoded(
+      modelPath("NeutronPort", this.#portId),
+      this.#neutronPort.znode,
+      decodeNeutronPort,
+      problems,
+    );
+    this.port =
+      port === undefined || neutronPort === undefined
+        ? undefined
+        : computePortOf(this.#portId, this.#hostId, port, neutronPort, problems);
+    this.problems = problems;
+    this.#onChange();
+  }
+}
+
+function decoded<T>(
+  path: string,
+  znode: Znode | undefined,
+  decode: (data: Buffer) => T,
+  problems: TopologyProblem[],
+): T | undefined {
+  if (znode === undefined) return undefined;
+  try {
+    return decode(znode.data);
+  } catch (error) {
+    problems.push({ znode: path, reason: (error as Error).message });
+    return undefined;
+  }
+}

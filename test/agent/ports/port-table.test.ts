@@ -1,0 +1,163 @@
+import { describe, expect, test } from "vitest";
+import type { ActivePort } from "../../../src/agent/ports/active.ts";
+import { PortTable } from "../../../src/agent/ports/port-table.ts";
+import { linkLocalOf, NUMBER_COUNT } from "../../../src/datapath/link-local.ts";
+
+const A = "11111111-1111-4111-8111-111111111111";
+const B = "22222222-2222-4222-8222-222222222222";
+
+function active(portId: string, over: Partial<ActivePort> = {}): ActivePort {
+  return {
+    portId,
+    interfaceName: `tap${portId.slice(0, 4)}`,
+    ifindex: 5,
+    mac: "fa:16:3e:00:00:01",
+    fixedAddresses: ["10.0.0.3"],
+    instanceId: `instance-of-${portId}`,
+    projectId: "project",
+    ...over,
+  };
+}
+
+function newTable({
+  now = (): number => 0,
+  reserved = [] as readonly number[],
+  quarantineMs = 60_000,
+} = {}): PortTable {
+  return new PortTable({ now, quarantineMs, isReserved: (number) => reserved.includes(number) });
+}
+
+function closeAll(table: PortTable): void {
+  for (const tenure of table.leaving()) table.close(tenure);
+}
+
+const numbersOf = (plumbings: ReturnType<PortTable["open"]>) =>
+  plumbings.flatMap((plumbing) => plumbing.identities.map((identity) => identity.number));
+
+describe("`PortTable`", () => {
+  test("finds a tenure by its link-local address as soon as `open()` returns", () => {
+    const table = newTable();
+    const [plumbing] = table.open([active(A)]);
+    const number = plumbing?.identities[0]?.number ?? 0;
+    expect(table.tenureOf(linkLocalOf(number))).toMatchObject({
+      portId: A,
+      number,
+      fixedAddress: "10.0.0.3",
+    });
+    expect(table.tenureOf("169.254.77.77")).toBeUndefined();
+    expect(table.tenureOf("10.0.0.3")).toBeUndefined();
+  });
+
+  test("gives each fixed address of a port its own number, and keeps them", () => {
+    const table = newTable();
+    const port = active(A, { fixedAddresses: ["10.0.0.3", "10.0.0.4", "fd00::5"] });
+    const first = numbersOf(table.open([port]));
+    expect(new Set(first).size).toBe(3);
+    expect(numbersOf(table.open([port, active(B)])).slice(0, 3)).toEqual(first);
+  });
+
+  test("keeps a leaving tenure findable until it is closed, and then lets its number rest", () => {
+    let now = 0;
+    const table = newTable({ now: () => now, quarantineMs: 1_000 });
+    const [number = 0] = numbersOf(table.open([active(A)]));
+    const tenure = table.tenureOf(linkLocalOf(number));
+    table.open([]);
+    expect(table.tenureOf(linkLocalOf(number))).toBe(tenure);
+    expect(table.leaving()).toEqual([tenure]);
+    closeAll(table);
+    expect(table.tenureOf(linkLocalOf(number))).toBeUndefined();
+    now = 999;
+    expect(numbersOf(table.open([active(B)]))).not.toContain(number);
+  });
+
+  test("goes round before it gives a number again", () => {
+    const table = newTable({ quarantineMs: 0 });
+    const seen = new Set<number>();
+    for (let turn = 0; turn < 500; turn++) {
+      const [number = 0] = numbersOf(table.open([active(A)]));
+      expect(seen.has(number)).toBe(false);
+      seen.add(number);
+      table.open([]);
+      closeAll(table);
+    }
+  });
+
+  test("keeps an adopted number for the port and address that held it", () => {
+    const table = newTable();
+    table.adopt([
+      {
+        portId: A,
+        interfaceName: "tapA",
+        ifindex: 4,
+        mac: "",
+        identities: [{ number: 300, fixedAddress: "10.0.0.3" }],
+      },
+    ]);
+    expect(numbersOf(table.open([active(B)]))).toEqual([301]);
+    expect(numbersOf(table.open([active(B), active(A)]))).toEqual([301, 300]);
+  });
+
+  test("rests the adopted numbers that nobody claimed", () => {
+    const table = newTable();
+    table.adopt([
+      {
+        portId: A,
+        interfaceName: "tapA",
+        ifindex: 4,
+        mac: "",
+        identities: [{ number: 300, fixedAddress: "10.0.0.3" }],
+      },
+    ]);
+    table.open([]);
+    table.releaseAdopted();
+    expect(numbersOf(table.open([active(A)]))).toEqual([301]);
+  });
+
+  test("gives a port that passes to another instance another number, and ends the old tenure", () => {
+    const table = newTable();
+    const [before = 0] = numbersOf(table.open([active(A, { instanceId: "one" })]));
+    const [after = 0] = numbersOf(table.open([active(A, { instanceId: "two" })]));
+    expect(after).not.toBe(before);
+    expect(table.leaving()).toMatchObject([{ number: before, instanceId: "one" }]);
+    closeAll(table);
+    expect(table.tenureOf(linkLocalOf(after))).toMatchObject({ instanceId: "two" });
+    expect(numbersOf(table.open([active(A, { instanceId: "two" })]))).toEqual([after]);
+  });
+
+  test("keeps the number when the instance is named for the first time, as a new tenure", () => {
+    const table = newTable();
+    const [before = 0] = numbersOf(table.open([active(A, { instanceId: "" })]));
+    const unnamed = table.tenureOf(linkLocalOf(before));
+    const [after = 0] = numbersOf(table.open([active(A, { instanceId: "one" })]));
+    expect(after).toBe(before);
+    expect(table.tenureOf(linkLocalOf(after))).not.toBe(unnamed);
+  });
+
+  test("never gives a reserved number", () => {
+    const table = newTable({ reserved: [1, 2, 3] });
+    expect(numbersOf(table.open([active(A)]))).toEqual([4]);
+  });
+
+  test("says so when every number is taken", () => {
+    const table = new PortTable({
+      now: () => 0,
+      quarantineMs: 0,
+      isReserved: (number) => number < NUMBER_COUNT,
+    });
+    table.open([active(A)]);
+    expect(() => table.open([active(A), active(B)])).toThrow(/all numbers .* are held/);
+  });
+
+  test("tells listeners of each change, and of being in sync once", () => {
+    const table = newTable();
+    let told = 0;
+    const stop = table.onChange(() => told++);
+    table.open([active(A)]);
+    table.markInSync();
+    table.markInSync();
+    expect([told, table.inSync]).toEqual([2, true]);
+    stop();
+    table.open([]);
+    expect(told).toBe(2);
+  });
+});

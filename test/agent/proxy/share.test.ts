@@ -1,0 +1,101 @@
+import { describe, expect, it } from "vitest";
+import { isCacheable } from "../../../src/agent/proxy/documents.ts";
+import { ask, RawGuest, startLab, tenureOf, until } from "./lab.ts";
+
+const HOSTNAME = "/latest/meta-data/hostname";
+
+describe("requests that ask the same at the same time", () => {
+  it("share one request to nova within an instance, and only there", async () => {
+    await using lab = await startLab();
+    lab.nova.fault = () => ({ kind: "slow", ms: 100 });
+    const asked = [1, 1, 1, 1, 2, 2, 2].map((guest) => ask(lab, guest, "/openstack/latest/meta_data.json"));
+    const bodies = (await Promise.all(asked)).map(({ text }) => JSON.parse(text).uuid);
+    expect(bodies).toEqual([1, 1, 1, 1, 2, 2, 2].map((guest) => tenureOf(guest).instanceId));
+    expect(lab.nova.requests).toHaveLength(2);
+    expect(lab.proxy.status().counters).toMatchObject({ coalesced: 5 });
+  });
+
+  it("do not share across other headers, other methods or bodies", async () => {
+    await using lab = await startLab();
+    lab.nova.fault = () => ({ kind: "slow", ms: 100 });
+    await Promise.all([
+      ask(lab, 1, HOSTNAME),
+      ask(lab, 1, HOSTNAME, { headers: { Accept: "application/json" } }),
+      ask(lab, 1, HOSTNAME, { method: "HEAD" }),
+      ask(lab, 1, HOSTNAME, { method: "POST", body: "x" }),
+      ask(lab, 1, HOSTNAME, { method: "POST", body: "x" }),
+    ]);
+    expect(lab.nova.requests).toHaveLength(5);
+  });
+
+  it("see a password that was posted meanwhile", async () => {
+    await using lab = await startLab();
+    const path = "/openstack/latest/password";
+    lab.nova.fault = (method, _path, count) =>
+      method === "GET" && count === 1 ? { kind: "slow", ms: 300 } : undefined;
+    const first = ask(lab, 1, path);
+    await until(() => lab.nova.requests.length === 1);
+    await ask(lab, 1, path, { method: "POST", body: "pw" });
+    expect((await ask(lab, 1, path)).text).toBe("pw");
+    expect((await first).text).toBe("");
+  });
+
+  it("go on when the one that began has gone", async () => {
+    await using lab = await startLab();
+    lab.nova.fault = () => ({ kind: "slow", ms: 200 });
+    const raw = await RawGuest.connect(lab, 1);
+    raw.send(`GET ${HOSTNAME} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`);
+    await until(() => lab.nova.requests.length === 1);
+    const second = ask(lab, 1, HOSTNAME);
+    await until(() => lab.proxy.status().inFlight === 2);
+    raw.socket.resetAndDestroy();
+    expect((await second).text).toBe("guest-1");
+    expect(lab.nova.requests).toHaveLength(1);
+  });
+});
+
+describe("the micro-cache", () => {
+  it("is off at 0 and gives an answer again for its time otherwise", async () => {
+    await using lab = await startLab();
+    await ask(lab, 1, HOSTNAME);
+    await ask(lab, 1, HOSTNAME);
+    expect(lab.nova.requests).toHaveLength(2);
+    lab.proxy.reconfigure({ ...lab.settings, cacheTtlMs: 300 });
+    for (let i = 0; i < 5; i++) expect((await ask(lab, 1, HOSTNAME)).text).toBe("guest-1");
+    expect(lab.nova.requests).toHaveLength(3);
+    expect((await ask(lab, 2, HOSTNAME)).text).toBe("guest-2");
+    const past = performance.now() + 320;
+    await until(() => performance.now() > past);
+    await ask(lab, 1, HOSTNAME);
+    expect(lab.nova.requests).toHaveLength(5);
+  });
+
+  it("forgets at any change of the port, and when the guest writes", async () => {
+    await using lab = await startLab({ cacheTtlMs: 15_000 });
+    await ask(lab, 1, HOSTNAME);
+    const { instanceId, projectId } = tenureOf(4);
+    lab.tenures.set(1, { instanceId, projectId });
+    expect((await ask(lab, 1, HOSTNAME)).text).toBe("guest-4");
+    await ask(lab, 1, "/openstack/latest/password", { method: "POST", body: "x" });
+    await ask(lab, 1, HOSTNAME);
+    expect(lab.nova.requests.filter(({ path }) => path === HOSTNAME)).toHaveLength(3);
+  });
+
+  it("keeps no failure", async () => {
+    await using lab = await startLab({ cacheTtlMs: 15_000 });
+    lab.nova.fault = (_method, _path, count) => (count === 1 ? { kind: "status", status: 500 } : undefined);
+    expect((await ask(lab, 1, HOSTNAME)).status).toBe(500);
+    expect((await ask(lab, 1, HOSTNAME)).status).toBe(200);
+  });
+
+  it.each([
+    "/openstack/latest/password",
+    "/openstack/latest/%70assword",
+    "/openstack/latest/vendor_data2.json",
+    "/openstack//2018-08-27/meta_data.json?x",
+    "/openstack/latest%2fmeta_data.json",
+    "/openstack/%ff",
+  ])("never keeps %s", (path) => {
+    expect(isCacheable(path)).toBe(false);
+  });
+});

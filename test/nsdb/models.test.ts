@@ -1,0 +1,115 @@
+import { describe, expect, it } from "vitest";
+import { NsdbError } from "../../src/nsdb/error.ts";
+import { decodeHost, decodeNeutronPort, decodePort } from "../../src/nsdb/models.ts";
+import { HOST, HOST_ID, MINIMAL_NEUTRON_PORT, NETWORK_ID, NEUTRON_PORT, PORT, PORT_ID } from "./samples.ts";
+
+const neutronPort = (text: string) => decodeNeutronPort(Buffer.from(text, "utf8"));
+
+describe("models", () => {
+  it("decodeNeutronPort() reads MidoNet's sample", () => {
+    expect(neutronPort(NEUTRON_PORT)).toEqual({
+      id: PORT_ID,
+      networkId: NETWORK_ID,
+      tenantId: "0f1e2d3c4b5a69788796a5b4c3d2e1f0",
+      name: `web "é" it's`,
+      macAddress: "fa:16:3e:12:34:56",
+      fixedIps: ["192.0.2.17"],
+      deviceOwner: "COMPUTE",
+      deviceId: "7b1c9d2e-3f40-4a51-8b62-c7d8e9fa0b1c",
+      hostId: "compute-1",
+      allowedAddressPairs: [],
+      adminStateUp: true,
+    });
+  });
+
+  it("decodePort() and decodeHost() read MidoNet's samples", () => {
+    expect(decodePort(Buffer.from(PORT))).toEqual({
+      id: PORT_ID,
+      networkId: NETWORK_ID,
+      hostId: HOST_ID,
+      interfaceName: "tap5d0f3c1e-8a",
+      adminStateUp: true,
+    });
+    expect(decodeHost(Buffer.from(HOST))).toEqual({ id: HOST_ID, name: "compute-1", portIds: [PORT_ID] });
+  });
+
+  it("takes an absent device_owner for a guest's", () => {
+    expect(neutronPort(MINIMAL_NEUTRON_PORT)).toMatchObject({
+      deviceOwner: "COMPUTE",
+      tenantId: "t1",
+      fixedIps: ["10.0.0.5"],
+      hostId: "",
+      adminStateUp: true,
+    });
+  });
+
+  it("an empty object has the defaults", () => {
+    expect(neutronPort("")).toMatchObject({
+      id: undefined,
+      tenantId: "",
+      macAddress: "",
+      fixedIps: [],
+      deviceId: "",
+    });
+    expect(decodePort(Buffer.alloc(0))).toMatchObject({
+      hostId: undefined,
+      interfaceName: undefined,
+      adminStateUp: true,
+    });
+    expect(decodeHost(Buffer.alloc(0)).portIds).toEqual([]);
+  });
+
+  it.each([
+    ["device_owner: 4", { deviceOwner: "COMPUTE" }],
+    ["device_owner: 0x0", { deviceOwner: "DHCP" }],
+    ["device_owner: LOADBALANCERV2", { deviceOwner: "LOADBALANCERV2" }],
+    ['nope { a: 1 b { c: "x" } } name: "k" # c', { name: "k" }],
+    ["name: 'a' 'b'", { name: "ab" }],
+    ['name: "a" name: "b"', { name: "b" }],
+    ['fixed_ips < ip_address < version: 1 address: "1.2.3.4" > >', { fixedIps: ["1.2.3.4"] }],
+    ['fixed_ips { ip_address { version: V6 address: "fd00::1" } } fixed_ips { }', { fixedIps: ["fd00::1"] }],
+    ['mac_address: "FA:16:3E:AB:CD:EF"', { macAddress: "fa:16:3e:ab:cd:ef" }],
+    ["admin_state_up: false", { adminStateUp: false }],
+    [
+      "id { msb: 0x5d0f3c1e8a474b6e lsb: 01164410307574474724425 }",
+      { id: "5d0f3c1e-8a47-4b6e-9d21-0c7be4f3a915" },
+    ],
+    [
+      'allowed_address_pairs { ip_address { version: V4 address: "10.0.0.9" prefix_length: 32 } mac_address: "fa:16:3e:00:00:01" }',
+      { allowedAddressPairs: [{ address: "10.0.0.9", prefixLength: 32, macAddress: "fa:16:3e:00:00:01" }] },
+    ],
+    [
+      'allowed_address_pairs { ip_address { version: V6 address: "fd00::" prefix_length: 64 } }',
+      { allowedAddressPairs: [{ address: "fd00::", prefixLength: 64, macAddress: "" }] },
+    ],
+  ])("reads %s", (text, expected) => {
+    expect(neutronPort(text)).toMatchObject(expected);
+  });
+
+  it.each([
+    ["device_owner: BAREMETAL", /"device_owner" is BAREMETAL, but should be one of DHCP/],
+    ["device_owner: 8", /"device_owner" is 8/],
+    ['device_owner: "COMPUTE"', /"device_owner"/],
+    ["id { msb: 1 }", /"id.lsb" is missing/],
+    ["id { msb: -1 lsb: 1 }", /"id.msb" is -1/],
+    ["id { msb: 18446744073709551616 lsb: 1 }", /"id.msb"/],
+    ["id { msb: 1.5 lsb: 1 }", /"id.msb"/],
+    ['id: "5d0f3c1e-8a47-4b6e-9d21-0c7be4f3a915"', /"id".*a message/],
+    ['fixed_ips { ip_address { address: "1.2.3.4" } }', /"fixed_ips.ip_address.version" is missing/],
+    [
+      'fixed_ips { ip_address { version: V6 address: "1.2.3.4" } }',
+      /"fixed_ips.ip_address.address" is "1.2.3.4", but should be an IPv6/,
+    ],
+    ["fixed_ips { ip_address { version: V4 } }", /"fixed_ips.ip_address.address"/],
+    ["tenant_id: 7", /"tenant_id" is 7, but should be a string/],
+    ['mac_address: "nonsense"', /"mac_address" is "nonsense"/],
+    ["admin_state_up: yes", /"admin_state_up" is yes, but should be true or false/],
+    [
+      'allowed_address_pairs { ip_address { version: V4 address: "10.0.0.9" prefix_length: 33 } }',
+      /prefix_length" is 33.*from 0 to 32/,
+    ],
+  ])("refuses %s, naming field and reason", (text, message) => {
+    expect(() => neutronPort(text)).toThrow(NsdbError);
+    expect(() => neutronPort(text)).toThrow(message);
+  });
+});

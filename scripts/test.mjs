@@ -1,14 +1,27 @@
 // Runs every test inside a network namespace of its own, so that no packet of a test can leave the machine:
-// the namespace has nothing but loopback. Arguments go to vitest: `npm test -- test/nsdb`.
+// the namespace has nothing but loopback. Namespaces that tests name (ip netns) are private to the run as well,
+// and gone with it. Arguments go to vitest: `npm test -- test/nsdb`.
 import { spawn } from "node:child_process";
 import { readlinkSync } from "node:fs";
 
 if (process.env.MN_METADATA_TEST_NETNS === undefined) {
-  const inner = `ip link set lo up && exec "$0" "$@"`;
+  const inner =
+    'mkdir -p /run/netns && mount -t tmpfs tmpfs /run/netns && ip link set lo up && exec "$0" "$@"';
   const outer = readlinkSync("/proc/self/ns/net");
   const child = spawn(
     "unshare",
-    ["--net", "--", "sh", "-c", inner, process.execPath, ...process.argv.slice(1)],
+    [
+      "--net",
+      "--mount",
+      "--propagation",
+      "private",
+      "--",
+      "sh",
+      "-c",
+      inner,
+      process.execPath,
+      ...process.argv.slice(1),
+    ],
     {
       stdio: "inherit",
       env: { ...process.env, MN_METADATA_TEST_NETNS: outer, PATH: `${process.env.PATH}:/usr/sbin:/sbin` },

@@ -1,16 +1,10 @@
 import type { Config } from "../config/config.ts";
 import type { ConfigProblem } from "../config/live.ts";
-import { watchConfig } from "../config/live.ts";
 import type { Datapath } from "../datapath/datapath.ts";
 import type { LinkTable } from "../datapath/links.ts";
 import type { Store } from "../nsdb/store.ts";
-import { controlSocketPath, serveControl } from "./control.ts";
-import { explain } from "./explain.ts";
 import type { LeveledLogger } from "./log.ts";
-import { Releases } from "./releases.ts";
 import { type Service, startService } from "./service.ts";
-import { aborted } from "./shutdown.ts";
-import { agentStatus, portRows } from "./status.ts";
 
 /** What the composition root opened before the agent could begin. */
 export interface AgentParts {
@@ -27,41 +21,6 @@ export interface AgentParts {
 const DRAIN_MS = 2_000;
 
 const RETRY_MS = 5_000;
-
-/**
- * Runs until `signal` fires: follows the configuration, and serves while it says so.
- *
- * @throws {Error} What keeps it from starting, as a sentence with the remedy.
- */
-export async function runAgent(parts: AgentParts, signal: AbortSignal): Promise<void> {
-  const opened = new Releases();
-  try {
-    const agent = new Agent(parts);
-    opened.add(
-      await serveControl(controlSocketPath(parts.runFolder), {
-        "/alive": () => true,
-        "/status": () => agentStatus(agent),
-        "/ports": () => portRows(agent),
-        "/explain": (query) => explain(agent, query.get("what") ?? "", query.has("probe")),
-      }),
-    );
-    const config = await watchConfig(parts.store, parts.hostId, {
-      onConfig: (next) => void agent.follow(next),
-      onProblems: (problems) => agent.tellProblems(problems),
-    });
-    opened.add(() => config.close());
-    opened.add(() => agent.stop());
-    await agent.begin(config.current);
-    parts.log.info(
-      { version: parts.version, host: parts.hostId, nsdb: parts.store.url },
-      "mn-metadata is up",
-    );
-    await aborted(signal);
-    parts.log.info({ signal: String(signal.reason) }, "stopping; the kernel is left as it is");
-  } finally {
-    await opened.close();
-  }
-}
 
 /** Serves while the configuration says so, and knows everything that `status` and `explain` tell. */
 export class Agent {

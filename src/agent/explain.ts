@@ -1,5 +1,6 @@
 import type { Agent } from "./agent.ts";
 import type { PortRow } from "./port-row.ts";
+import type { ProbeResult } from "./probe.ts";
 import type { LastRequest } from "./proxy/proxy.ts";
 import type { Service } from "./service.ts";
 import { portRows } from "./status.ts";
@@ -21,12 +22,6 @@ export interface PortExplanation {
   readonly probe: ProbeResult | undefined;
   /** One sentence. */
   readonly verdict: string;
-}
-
-/** What came of a request sent through the real path. */
-export interface ProbeResult {
-  readonly ok: boolean;
-  readonly sentence: string;
 }
 
 /** Explains every port that `what` names: a port's UUID, an interface, a link-local address, a fixed address. */
@@ -90,7 +85,7 @@ async function explainPort(
     plumbed: observed.baseIntact && observed.ports.some((plumbing) => plumbing.portId === portId),
     packetsFromGuest: await datapath.packetsFromGuest(portId),
     lastRequests: service.proxy.lastRequests(portId),
-    probe: probe ? await service.probe(portId) : undefined,
+    probe: probe ? await service.probe(port) : undefined,
   };
   return { ...facts, verdict: verdictOf(facts, service, agent) };
 }

@@ -1,13 +1,7 @@
 #!/usr/bin/env node
 import { readFileSync } from "node:fs";
 import { Command, CommanderError, Option } from "commander";
-
-/** Options that every subcommand understands, before or after its name. */
-export interface GlobalOptions {
-  readonly nsdb?: string;
-  readonly hostIdFile?: string;
-  readonly runFolder: string;
-}
+import type { GlobalOptions, PortBindOptions } from "./options.ts";
 
 const EXIT_FAILED = 1;
 const EXIT_USAGE = 2;
@@ -123,18 +117,6 @@ function addPortCommands(program: Command): void {
       const { portListCommand } = await import("./commands/port.ts");
       await portListCommand(program.opts<GlobalOptions>(), options.json === true);
     });
-}
-
-/** What `mn-metadata port bind` was given, still unchecked. */
-export interface PortBindOptions {
-  readonly port: string;
-  readonly interface: string;
-  readonly instance: string;
-  readonly project: string;
-  readonly fixedIp: readonly string[];
-  readonly mac: string;
-  readonly network?: string;
-  readonly force?: true;
 }
 
 function collect(value: string, before: readonly string[]): readonly string[] {

@@ -4,12 +4,13 @@ import type { LinkTable } from "../datapath/links.ts";
 import type { Store } from "../nsdb/store.ts";
 import type { Logger } from "./log.ts";
 import { PortTable } from "./ports/port-table.ts";
+import { type ProbeHost, type ProbeResult, probe } from "./probe.ts";
 import { createProxy } from "./proxy/http-proxy.ts";
 import type { Proxy as MetadataProxy } from "./proxy/proxy.ts";
 import { Reconciler, type ReconcileStatus } from "./reconcile.ts";
 import { Releases } from "./releases.ts";
 import { proxySettings, reservedNumbers } from "./settings.ts";
-import type { TopologySnapshot } from "./topology/model.ts";
+import type { ComputePort, TopologySnapshot } from "./topology/model.ts";
 import { Topology } from "./topology/topology.ts";
 
 /** What one run of the service needs; all of it outlives the service. */
@@ -26,10 +27,14 @@ export interface Service {
   readonly table: PortTable;
   readonly proxy: MetadataProxy;
   readonly snapshot: TopologySnapshot;
+  /** Ports that only a probe asked for. */
+  readonly lent: ReadonlyMap<string, ComputePort>;
   reconcileStatus(): ReconcileStatus;
   /** Says that the kernel may have moved: a pass will look. */
   check(): void;
   reconfigure(config: Config): void;
+  /** Sends a request through the real path for a port of the snapshot. */
+  probe(port: ComputePort): Promise<ProbeResult>;
   /** Stops serving. The kernel is left as it is, so that a restarted agent adopts it. */
   stop(drainMs: number): Promise<void>;
 }
@@ -70,11 +75,13 @@ export async function startService(parts: ServiceParts, config: Config): Promise
     for (const address of listenAddresses()) await proxy.listen(address);
 
     let snapshot = NOTHING_YET;
+    const lent = new Map<string, ComputePort>();
     const reconciler = new Reconciler({
       datapath,
       table,
       log,
-      snapshot: () => snapshot,
+      snapshot: () =>
+        lent.size === 0 ? snapshot : { ...snapshot, ports: new Map([...snapshot.ports, ...lent]) },
       linkOf: (interfaceName) => links.get(interfaceName),
       linksAreComplete: () => links.isComplete,
       endTenure: (tenure) => proxy.endTenure(tenure),
@@ -91,9 +98,34 @@ export async function startService(parts: ServiceParts, config: Config): Promise
     const fullCheck = setInterval(() => reconciler.trigger(), FULL_CHECK_MS);
     opened.add(() => clearInterval(fullCheck));
 
+    const probeHost: ProbeHost = {
+      lend(port) {
+        lent.set(port.portId, port);
+        reconciler.trigger();
+        return () => {
+          lent.delete(port.portId);
+          reconciler.trigger();
+        };
+      },
+      async served(portId, withinMs) {
+        const deadline = performance.now() + withinMs;
+        let reason: string | undefined = "its interface was not seen";
+        while (performance.now() < deadline) {
+          await reconciler.idle();
+          const { idle, failing, broken } = reconciler.status();
+          reason = broken ?? failing.get(portId) ?? idle.get(portId);
+          if (reason === undefined) return undefined;
+          await new Promise((resolve) => setTimeout(resolve, 20));
+        }
+        return reason;
+      },
+    };
+
     return {
       table,
       proxy,
+      lent,
+      probe: (port) => probe(port, probeHost),
       get snapshot() {
         return snapshot;
       },

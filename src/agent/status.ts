@@ -85,7 +85,9 @@ export function portRows({ service }: Agent): readonly PortRow[] {
   const leaving = new Set(service.table.leaving());
   return service.table
     .tenures()
-    .filter((tenure) => !leaving.has(tenure) && !failing.has(tenure.portId))
+    .filter(
+      (tenure) => !leaving.has(tenure) && !failing.has(tenure.portId) && !service.lent.has(tenure.portId),
+    )
     .map((tenure) => ({
       port: tenure.portId,
       interface: tenure.interfaceName,

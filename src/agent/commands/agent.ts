@@ -1,10 +1,10 @@
 import { LinkTable } from "../../datapath/links.ts";
 import { openDatapath } from "../../datapath/open-datapath.ts";
-import { runAgent } from "../agent.ts";
 import { openLog } from "../log.ts";
-import type { GlobalOptions } from "../main.ts";
 import { openNsdb } from "../open-nsdb.ts";
+import type { GlobalOptions } from "../options.ts";
 import { Releases } from "../releases.ts";
+import { runAgent } from "../run-agent.ts";
 import { shutdownSignal } from "../shutdown.ts";
 
 /** `mn-metadata agent`: opens what the agent stands on, and runs it until a signal. */

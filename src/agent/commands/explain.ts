@@ -1,6 +1,6 @@
 import { askAgent, controlSocketPath } from "../control.ts";
 import type { PortExplanation } from "../explain.ts";
-import type { GlobalOptions } from "../main.ts";
+import type { GlobalOptions } from "../options.ts";
 import { aligned } from "../port-row.ts";
 
 /** `mn-metadata explain`. @returns 0 where every port that was named is served, else 1. */

@@ -1,7 +1,7 @@
 import { hostname } from "node:os";
 import { type BoundPort, bindPort, listBoundPorts, unbindPort } from "../../nsdb/port-binding.ts";
-import type { GlobalOptions, PortBindOptions } from "../main.ts";
 import { openNsdb } from "../open-nsdb.ts";
+import type { GlobalOptions, PortBindOptions } from "../options.ts";
 import { aligned } from "../port-row.ts";
 
 /** `mn-metadata port bind`: says what it wrote, or that all was so already. */

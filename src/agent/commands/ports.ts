@@ -1,5 +1,5 @@
 import { askAgent, ControlError, controlSocketPath } from "../control.ts";
-import type { GlobalOptions } from "../main.ts";
+import type { GlobalOptions } from "../options.ts";
 import { observedRows, type PortRow, portTable } from "../port-row.ts";
 
 /** `mn-metadata ports`: from the agent, or where none runs from the kernel, which keeps what an agent left. */

@@ -1,5 +1,5 @@
 import { askAgent, controlSocketPath } from "../control.ts";
-import type { GlobalOptions } from "../main.ts";
+import type { GlobalOptions } from "../options.ts";
 import { type AgentStatus, statusScreen } from "../status.ts";
 
 /** `mn-metadata status`. @returns 0 where the agent serves, starts or is told to idle; 1 where it needs an operator. */

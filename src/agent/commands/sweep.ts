@@ -1,5 +1,5 @@
 import { askAgent, ControlError, controlSocketPath } from "../control.ts";
-import type { GlobalOptions } from "../main.ts";
+import type { GlobalOptions } from "../options.ts";
 
 /**
  * `mn-metadata sweep`: the kernel as if we had never been here.

@@ -29,7 +29,7 @@ export class ZookeeperConnection {
   /** @throws {ConnectionEnd} where no session comes about within `handshakeMs`. */
   static async open(server: ZookeeperHost, options: ConnectionOptions): Promise<ZookeeperConnection> {
     const connection = new ZookeeperConnection(server, options);
-    await connection.#handshake(options.handshakeMs);
+    await connection.#handshake(options);
     return connection;
   }
 
@@ -88,7 +88,9 @@ export class ZookeeperConnection {
     this.#resolveEnded(this.#end);
   }
 
-  async #handshake(handshakeMs: number): Promise<void> {
+  async #handshake({ handshakeMs, signal }: ConnectionOptions): Promise<void> {
+    const abort = (): void => this.destroy("it was closed");
+    signal.addEventListener("abort", abort);
     const timer = setTimeout(() => this.destroy(`no answer within ${handshakeMs} ms`), handshakeMs);
     this.#manager.connectTimeout = handshakeMs;
     const connected = new Promise<void>((resolve) => this.#client.once("connected", resolve));
@@ -97,6 +99,7 @@ export class ZookeeperConnection {
     this.#client.connect();
     const end = await Promise.race([connected, this.ended]);
     clearTimeout(timer);
+    signal.removeEventListener("abort", abort);
     if (end !== undefined) throw end;
     this.#watchForSilence();
   }
@@ -142,6 +145,8 @@ export class ZookeeperConnection {
 export interface ConnectionOptions {
   readonly sessionTimeoutMs: number;
   readonly handshakeMs: number;
+  /** Ends the handshake; afterwards it has no meaning. */
+  readonly signal: AbortSignal;
   /** `user:password`. */
   readonly digest: string | undefined;
 }

@@ -106,11 +106,12 @@ export class ZookeeperSession {
 
   /** Tries every host once, in an order of its own each time, so that hosts share the load of a lost server. */
   async #connectSomewhere(round: number): Promise<ZookeeperConnection | undefined> {
+    const { signal } = this.#closing;
     const handshakeMs = Math.min(FIRST_HANDSHAKE_MS * 2 ** Math.min(round, 8), LONGEST_HANDSHAKE_MS);
     for (const host of shuffled(this.#hosts)) {
       if (!this.isOpen) return undefined;
       try {
-        const connection = await ZookeeperConnection.open(host, { ...this.#options, handshakeMs });
+        const connection = await ZookeeperConnection.open(host, { ...this.#options, handshakeMs, signal });
         if (this.isOpen) return connection;
         await connection.close();
       } catch (error) {

@@ -17,9 +17,11 @@ describe("uuid", () => {
   });
 
   it("halves and back give the same", () => {
-    fc.assert(fc.property(fc.uuid(), (uuid) => {
+    fc.assert(
+      fc.property(fc.uuid(), (uuid) => {
         expect(uuidFromHalves(uuidToHalves(uuid))).toBe(uuid);
-      }));
+      }),
+    );
   });
 
   it("parseUuid() makes lower case, and refuses what is none", () => {

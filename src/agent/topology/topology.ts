@@ -26,8 +26,11 @@ export class Topology {
     read: false,
     known: false,
   };
+  /** How many of the listed ports have not been read yet. */
+  #unread = 0;
   #inSync = false;
-  #due = false;
+  #due: NodeJS.Immediate | undefined;
+  #partly: NodeJS.Timeout | undefined;
   #closed = false;
 
   constructor(store: Store, hostId: string, onSnapshot: (snapshot: TopologySnapshot) => void) {
@@ -39,6 +42,8 @@ export class Topology {
 
   close(): void {
     this.#closed = true;
+    clearImmediate(this.#due);
+    clearTimeout(this.#partly);
     this.#hostWatch.close();
     for (const entry of this.#entries.values()) entry.close();
     this.#entries.clear();
@@ -69,36 +74,56 @@ export class Topology {
       if (wanted.has(portId)) continue;
       entry.close();
       this.#entries.delete(portId);
+      if (!entry.read) this.#unread -= 1;
     }
     for (const portId of wanted) {
       if (this.#entries.has(portId)) continue;
-      this.#entries.set(portId, new Entry(this.#store, portId, this.#hostId, () => this.#tell()));
+      this.#unread += 1;
+      const onFirstRead = () => {
+        this.#unread -= 1;
+      };
+      this.#entries.set(
+        portId,
+        new Entry(this.#store, portId, this.#hostId, onFirstRead, () => this.#tell()),
+      );
     }
     this.#tell();
   }
 
+  /** At once when everything is known; while the first read is under way, now and then. */
   #tell(): void {
-    if (this.#due) return;
-    this.#due = true;
-    setImmediate(() => {
-      this.#due = false;
-      if (!this.#closed) this.#onSnapshot(this.#snapshot());
-    });
+    if (this.#inSync || this.#isComplete()) {
+      this.#due ??= setImmediate(() => this.#tellNow());
+    } else {
+      this.#partly ??= setTimeout(() => this.#tellNow(), PARTIAL_MS);
+    }
+  }
+
+  #tellNow(): void {
+    this.#due = undefined;
+    clearTimeout(this.#partly);
+    this.#partly = undefined;
+    if (!this.#closed) this.#onSnapshot(this.#snapshot());
+  }
+
+  #isComplete(): boolean {
+    return this.#host.read && this.#unread === 0;
   }
 
   #snapshot(): TopologySnapshot {
     const ports = new Map<string, ComputePort>();
     const problems: TopologyProblem[] = this.#host.problem === undefined ? [] : [this.#host.problem];
-    let complete = this.#host.read;
     for (const [portId, entry] of this.#entries) {
-      if (!entry.read) complete = false;
       if (entry.port !== undefined) ports.set(portId, entry.port);
       problems.push(...entry.problems);
     }
-    this.#inSync ||= complete;
+    this.#inSync ||= this.#isComplete();
     return { inSync: this.#inSync, ports, problems, hostIsKnown: this.#host.known };
   }
 }
+
+/** How often an incomplete snapshot is told while the first read is under way. */
+const PARTIAL_MS = 250;
 
 /** One port that the host lists: its two objects, and what they make together. */
 class Entry {
@@ -106,16 +131,19 @@ class Entry {
   readonly #hostId: string;
   readonly #watches: readonly Watch[];
   readonly #onChange: () => void;
+  readonly #onFirstRead: () => void;
+  #isFirst = true;
   #port: { readonly znode: Znode | undefined } | undefined;
   #neutronPort: { readonly znode: Znode | undefined } | undefined;
   /** What the two objects make; undefined while unread, or where they are not a guest's of this host. */
   port: ComputePort | undefined;
   problems: readonly TopologyProblem[] = [];
 
-  constructor(store: Store, portId: string, hostId: string, onChange: () => void) {
+  constructor(store: Store, portId: string, hostId: string, onFirstRead: () => void, onChange: () => void) {
     this.#portId = portId;
     this.#hostId = hostId;
     this.#onChange = onChange;
+    this.#onFirstRead = onFirstRead;
     this.#watches = [
       watchZnode(store, modelPath("Port", portId), (znode) => {
         this.#port = { znode };
@@ -138,6 +166,8 @@ class Entry {
 
   #join(): void {
     if (this.#port === undefined || this.#neutronPort === undefined) return;
+    if (this.#isFirst) this.#onFirstRead();
+    this.#isFirst = false;
     const problems: TopologyProblem[] = [];
     const port = decoded(modelPath("Port", this.#portId), this.#port.znode, decodePort, problems);
     const neutronPort = decoded(

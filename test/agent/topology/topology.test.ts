@@ -1,0 +1,102 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import type { TopologySnapshot } from "../../../src/agent/topology/model.ts";
+import { Topology } from "../../../src/agent/topology/topology.ts";
+import { parseNsdbUrl } from "../../../src/nsdb/nsdb-url.ts";
+import { openStore } from "../../../src/nsdb/open-store.ts";
+import type { Store } from "../../../src/nsdb/store.ts";
+import { type MidonetPort, MidonetWriter } from "../../support/midonet.ts";
+
+const HOST_ID = "1f2e3d4c-5b6a-4798-8897-a6b5c4d3e2f1";
+
+function port(digit: number): MidonetPort {
+  return {
+    portId: `a0000000-0000-4000-8000-00000000000${digit}`,
+    interfaceName: `tap${digit}`,
+    fixedAddresses: [`10.0.0.${digit}`],
+    mac: "fa:16:3e:00:00:01",
+    instanceId: `instance${digit}`,
+    projectId: "project",
+  };
+}
+
+describe("`Topology`", () => {
+  let folder: string;
+  let store: Store;
+  let midonet: MidonetWriter;
+  let topology: Topology | undefined;
+  let seen: TopologySnapshot[];
+
+  beforeEach(async () => {
+    folder = mkdtempSync(join(tmpdir(), "mn-topology-"));
+    store = await openStore(parseNsdbUrl(`dir:${folder}`));
+    midonet = new MidonetWriter(store, HOST_ID);
+    seen = [];
+  });
+
+  afterEach(async () => {
+    topology?.close();
+    await store.close();
+    rmSync(folder, { recursive: true, force: true });
+  });
+
+  const follow = () => {
+    topology = new Topology(store, HOST_ID, (snapshot) => seen.push(snapshot));
+  };
+  const newest = () => {
+    const snapshot = seen.at(-1);
+    return { inSync: snapshot?.inSync, ports: [...(snapshot?.ports.keys() ?? [])].sort() };
+  };
+
+  test("is in sync once everything that the host lists has been read", async () => {
+    await midonet.bind(port(1));
+    await midonet.bind(port(2));
+    follow();
+    await expect.poll(newest).toEqual({ inSync: true, ports: [port(1).portId, port(2).portId] });
+    expect(seen.at(-1)?.ports.get(port(1).portId)).toEqual(port(1));
+  });
+
+  test("is in sync, and says so, where the NSDB does not know the host", async () => {
+    follow();
+    await expect.poll(newest).toEqual({ inSync: true, ports: [] });
+    expect(seen.at(-1)?.hostIsKnown).toBe(false);
+    await midonet.bind(port(1));
+    await expect.poll(newest).toEqual({ inSync: true, ports: [port(1).portId] });
+  });
+
+  test("follows ports that come, change and go", async () => {
+    await midonet.bind(port(1));
+    follow();
+    await expect.poll(newest).toMatchObject({ ports: [port(1).portId] });
+    await midonet.bind(port(2));
+    await expect.poll(newest).toMatchObject({ ports: [port(1).portId, port(2).portId] });
+    await midonet.bind({ ...port(2), instanceId: "another" });
+    await expect.poll(() => seen.at(-1)?.ports.get(port(2).portId)?.instanceId).toBe("another");
+    await midonet.unbind(port(1).portId);
+    await expect.poll(newest).toMatchObject({ ports: [port(2).portId] });
+  });
+
+  test("skips an object that cannot be used, names it and the field, and serves it again once mended", async () => {
+    await midonet.bind(port(1));
+    await midonet.bind(port(2));
+    const path = `/zoom/0/models/Port/${port(1).portId}`;
+    await midonet.put(path, "id { msb: 1 }\n");
+    follow();
+    await expect.poll(newest).toEqual({ inSync: true, ports: [port(2).portId] });
+    expect(seen.at(-1)?.problems).toEqual([{ znode: path, reason: expect.stringContaining("lsb") }]);
+    await midonet.bind(port(1));
+    await expect.poll(newest).toMatchObject({ ports: [port(1).portId, port(2).portId] });
+    expect(seen.at(-1)?.problems).toEqual([]);
+  });
+
+  test("keeps the ports of a host object that can no longer be read", async () => {
+    await midonet.bind(port(1));
+    follow();
+    await expect.poll(newest).toMatchObject({ ports: [port(1).portId] });
+    await midonet.put(`/zoom/0/models/Host/${HOST_ID}`, "port_ids { msb: nonsense }");
+    await expect.poll(() => seen.at(-1)?.problems.length).toBe(1);
+    expect(newest()).toMatchObject({ ports: [port(1).portId] });
+  });
+});

@@ -172,16 +172,19 @@ def ports(path, out):
     with open(out, "w", encoding="utf-8") as file:
         json.dump(list(found.values()), file)
 
-def choose(ports_path, networks_path, out, *wanted):
+def resolve(networks_path, *wanted):
     names = {n.get("ID") or n.get("id"): n.get("Name") or n.get("name") or "" for n in load(networks_path)}
-    at = wanted.index("--")
-    chosen, hosts = set(), set(wanted[at + 1:])
-    for network in wanted[:at]:
+    for network in wanted:
         matching = [network] if network in names else [i for i, name in names.items() if name == network]
         if len(matching) != 1:
             what = "there is none" if not matching else "several have this name, give one ID of " + ", ".join(matching)
             fail("Cannot find network \"%s\": %s." % (network, what))
-        chosen.add(matching[0])
+        print(matching[0])
+
+def choose(ports_path, networks_path, chosen_path, out, *hosts):
+    names = {n.get("ID") or n.get("id"): n.get("Name") or n.get("name") or "" for n in load(networks_path)}
+    with open(chosen_path, encoding="utf-8") as file:
+        chosen = file.read().split()
     selected = [
         dict(port, network_name=names.get(port["network_id"], ""))
         for port in load(ports_path)
@@ -365,9 +368,9 @@ read_networks() {
 remove() {
   check_agents
   read_networks
+  python resolve "$work/networks" ${networks[@]+"${networks[@]}"} >"$work/wanted" || exit "$USAGE"
   read_ports "$work/all" || no_api 'the DHCP ports'
-  python choose "$work/all" "$work/networks" "$work/chosen" ${networks[@]+"${networks[@]}"} -- \
-    ${hosts[@]+"${hosts[@]}"} || exit "$USAGE"
+  python choose "$work/all" "$work/networks" "$work/wanted" "$work/chosen" ${hosts[@]+"${hosts[@]}"} || exit "$LOCAL"
   python named "$work/chosen" >"$work/pending"
   local total
   total=$(python count "$work/chosen")

@@ -38,11 +38,17 @@ export class ZookeeperConnection {
     this.#manager = connectionManagerOf(this.#client);
     // Given as an object, since the package's own parser takes an IPv6 address apart.
     this.#manager.servers = [{ host: server.host, port: server.tcpPort }];
+    this.#manager.zxid.writeBigInt64BE(options.seenZxid);
     if (options.digest !== undefined) this.#client.addAuthInfo("digest", Buffer.from(options.digest, "utf8"));
     this.ended = new Promise((resolve) => {
       this.#resolveEnded = resolve;
     });
     this.#takeOver();
+  }
+
+  /** The newest transaction that a reply came after. */
+  get seenZxid(): bigint {
+    return this.#manager.zxid.readBigInt64BE();
   }
 
   /** Sends one request. @throws {ConnectionEnd} Or the package's own error with a numeric `code`. */
@@ -147,6 +153,8 @@ export interface ConnectionOptions {
   readonly handshakeMs: number;
   /** Ends the handshake; afterwards it has no meaning. */
   readonly signal: AbortSignal;
+  /** A server that is behind this transaction refuses the session: what we read never goes back in time. */
+  readonly seenZxid: bigint;
   /** `user:password`. */
   readonly digest: string | undefined;
 }
@@ -193,6 +201,7 @@ interface ConnectionManager {
   servers: readonly { readonly host: string; readonly port: number }[];
   state: number;
   xid: number;
+  zxid: Buffer;
   connectTimeout: number;
   connectTimeoutHandler: NodeJS.Timeout | null;
   socket?: Socket;
@@ -209,6 +218,7 @@ function connectionManagerOf(client: Client): ConnectionManager {
     Array.isArray(manager?.servers) &&
     typeof manager.xid === "number" &&
     typeof manager.state === "number" &&
+    Buffer.isBuffer(manager.zxid) &&
     typeof manager.connectTimeout === "number" &&
     typeof manager.onSocketData === "function" &&
     typeof manager.onSocketError === "function" &&

@@ -12,6 +12,12 @@ const LONGEST_PAUSE_MS = 1_000;
 const STABLE_MS = 1_000;
 
 /**
+ * A server that only lags has caught up by then; one that still refuses us for having seen more than it knows belongs
+ * to an ensemble that was restored from a backup or made anew, and is the truth now.
+ */
+const REMEMBER_ZXID_MS = 10_000;
+
+/**
  * Keeps one connection to one of the servers. When it ends, another is made with a *new* session, for as long as it
  * takes: nothing of ours is ephemeral, so an old session is worth nothing, and "lost" and "expired" are one case.
  */
@@ -25,6 +31,8 @@ export class ZookeeperSession {
   readonly #ended: Promise<void>;
   #connection: ZookeeperConnection | undefined;
   #state: SessionState = "suspended";
+  #seenZxid = 0n;
+  #lostAt = 0;
 
   constructor(
     hosts: readonly ZookeeperHost[],
@@ -98,6 +106,8 @@ export class ZookeeperSession {
       this.#become("connected");
       await connection.ended;
       this.#connection = undefined;
+      this.#lostAt = performance.now();
+      if (connection.seenZxid > this.#seenZxid) this.#seenZxid = connection.seenZxid;
       this.#become("suspended");
       failedRounds = performance.now() - since < STABLE_MS ? failedRounds + 1 : 0;
       await this.#pause(failedRounds);
@@ -110,8 +120,14 @@ export class ZookeeperSession {
     const handshakeMs = Math.min(FIRST_HANDSHAKE_MS * 2 ** Math.min(round, 8), LONGEST_HANDSHAKE_MS);
     for (const host of shuffled(this.#hosts)) {
       if (!this.isOpen) return undefined;
+      if (performance.now() - this.#lostAt > REMEMBER_ZXID_MS) this.#seenZxid = 0n;
       try {
-        const connection = await ZookeeperConnection.open(host, { ...this.#options, handshakeMs, signal });
+        const connection = await ZookeeperConnection.open(host, {
+          ...this.#options,
+          handshakeMs,
+          signal,
+          seenZxid: this.#seenZxid,
+        });
         if (this.isOpen) return connection;
         await connection.close();
       } catch (error) {

@@ -300,6 +300,29 @@ describe("a ZooKeeper connection", () => {
   });
 });
 
+describe("a ZooKeeper that knows less than we have seen", () => {
+  it("is not believed at first, and then is", async () => {
+    const server = await startZookeeper({ tickMs: 200 });
+    try {
+      const store = await open(server.address);
+      await store.write([{ kind: "create", path: "/a", data: Buffer.from("1") }]);
+      const seen: (string | undefined)[] = [];
+      const watch = watchZnode(store, "/a", (znode) => seen.push(znode?.data.toString()));
+      await vi.waitFor(() => expect(seen).toEqual(["1"]));
+      await server.kill();
+      await server.wipe();
+      await server.start();
+      const backAt = performance.now();
+      await vi.waitFor(() => expect(seen).toEqual(["1", undefined]), { timeout: 20_000 });
+      expect(performance.now() - backAt).toBeGreaterThan(5_000);
+      watch.close();
+      await store.close();
+    } finally {
+      await server.cleanUp();
+    }
+  });
+});
+
 describe("opening a ZooKeeper", () => {
   it("works with an IPv6 address", async () => {
     const onIpv6 = await startZookeeper({ host: "::1" });

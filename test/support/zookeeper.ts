@@ -97,6 +97,11 @@ export class ZookeeperServer {
     await this.#exited;
   }
 
+  /** Forgets everything; while it does not run. */
+  async wipe(): Promise<void> {
+    await rm(join(this.#folder, "data", "version-2"), { recursive: true, force: true });
+  }
+
   /** It keeps its connections, and is silent. */
   stop(): void {
     this.#process?.kill("SIGSTOP");

@@ -94,7 +94,7 @@ read_api() {
   for ((attempt = 1; attempt <= ATTEMPTS; attempt++)); do
     client "$@" && return
     if grep -q -i -e 'HTTP 40[13]' -e ' 40[13]:' -e 'requires authentication' -e 'missing value' \
-      -e 'auth plugin' -e 'forbidden' -e 'unauthorized' -e 'must provide' "$work/err"; then
+      -e 'auth plugin' -e 'forbidden' -e 'unauthorized' -e 'must provide' -e 'No password entered' -e 'were not given' "$work/err"; then
       break
     fi
     ((attempt == ATTEMPTS)) || rest $((2 ** (attempt - 1)))

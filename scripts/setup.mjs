@@ -23,6 +23,8 @@ const PACKAGES = {
     "/usr/share/java/typesafe-config.jar": "libtypesafe-config-java",
     "/usr/lib/python3/dist-packages/scapy/__init__.py": "python3-scapy",
     "/usr/bin/openstack": "python3-openstackclient",
+    "/usr/bin/neutron": "python3-neutronclient",
+    shellcheck: "shellcheck",
   },
 };
 

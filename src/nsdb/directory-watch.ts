@@ -1,4 +1,4 @@
-import { type FSWatcher, watch } from "node:fs";
+import { type FSWatcher, readFileSync, watch } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { CONTENT_FILE, isZnodeFile } from "./directory-tree.ts";
 import { NsdbError } from "./error.ts";
@@ -6,6 +6,8 @@ import { NsdbError } from "./error.ts";
 /** How long a file must be quiet before its change is told, and the longest that a busy one is waited for. */
 const QUIET_MS = 10;
 const LONGEST_WAIT_MS = 200;
+/** Events that come closer together than this are one burst. */
+const BURST_MS = 500;
 
 interface Subscription {
   readonly file: string;
@@ -17,7 +19,9 @@ interface Subscription {
 
 /**
  * One-shot watches on files and folders that need not exist yet. One kernel watch per folder, however many files
- * of it are watched, and on every folder above: where one appears, goes or is replaced, all below it is told.
+ * of it are watched, and on every folder above: where one appears, goes or is replaced, all below it is told. The
+ * kernel drops events when its queue is full, and Node does not say so: after a burst that may have filled it, all
+ * is told.
  */
 export class DirectoryWatch {
   readonly #top: string;
@@ -25,6 +29,10 @@ export class DirectoryWatch {
   readonly #subscriptions = new Map<string, Set<Subscription>>();
   /** How many subscriptions lie below a folder, for those folders that have any. */
   readonly #below = new Map<string, number>();
+
+  readonly #burstSize = kernelQueueLength() / 2;
+  #burst = 0;
+  #burstTimer: NodeJS.Timeout | undefined;
 
   constructor(root: string) {
     this.#top = dirname(root);
@@ -47,6 +55,7 @@ export class DirectoryWatch {
   }
 
   close(): void {
+    clearTimeout(this.#burstTimer);
     for (const watcher of this.#watchers.values()) watcher.close();
     this.#watchers.clear();
     for (const set of this.#subscriptions.values()) for (const { timer } of set) clearTimeout(timer);
@@ -84,6 +93,7 @@ export class DirectoryWatch {
   }
 
   #onEvent(folder: string, type: string, name: string | null): void {
+    this.#countBurst();
     if (name === null || name === basename(folder)) this.#replaced(folder); // The folder itself, or an overrun.
     if (name === null) return;
     const file = join(folder, name);
@@ -94,6 +104,16 @@ export class DirectoryWatch {
       if (isZnodeFile(name)) this.#tell(folder, "children");
     }
     if (name === CONTENT_FILE) this.#tell(folder, "content");
+  }
+
+  #countBurst(): void {
+    this.#burst += 1;
+    this.#burstTimer ??= setTimeout(() => {
+      const wasLarge = this.#burst >= this.#burstSize;
+      this.#burst = 0;
+      this.#burstTimer = undefined;
+      if (wasLarge) this.#replaced(this.#top);
+    }, BURST_MS).unref();
   }
 
   /** Another folder may be at this path now: what was watched in the old one is told, and watched anew when read. */
@@ -140,6 +160,15 @@ export class DirectoryWatch {
       if (left > 0) this.#below.set(folder, left);
       else this.#below.delete(folder);
     }
+  }
+}
+
+/** @source linux fs/notify/inotify/inotify_user.c: 16,384 unless set */
+function kernelQueueLength(): number {
+  try {
+    return Number(readFileSync("/proc/sys/fs/inotify/max_queued_events", "utf8"));
+  } catch {
+    return 16_384; // Hidden in some containers.
   }
 }
 

@@ -15,6 +15,9 @@ export type ProtobufValue =
 /** Deeper than any object of MidoNet's, and shallow enough for any stack. */
 const DEEPEST = 64;
 
+/** Twice what MidoNet's jute.maxbuffer lets a znode hold. */
+const LONGEST = 8 * 1024 * 1024;
+
 /**
  * The fields of protobuf text, of whatever type: nothing is unknown here. As tolerant as MidoNet's parser:
  * comments, either quote, joined strings, `<…>`, optional `:` before a message, `,` or `;` after a field, `[a, b]`.
@@ -23,9 +26,13 @@ const DEEPEST = 64;
  * @source protobuf-java 2.6.1, TextFormat.Tokenizer and TextFormat.merge
  */
 export function parseProtobufText(text: string): ProtobufField[] {
-  const tokens = new Tokens(text);
-  const fields = parseFields(tokens, undefined, 0);
-  return fields;
+  if (text.length > LONGEST) {
+    throw new NsdbError(
+      "malformed",
+      `the text is ${text.length} characters long, but should be at most ${LONGEST}`,
+    );
+  }
+  return parseFields(new Tokens(text), undefined, 0);
 }
 
 /** The text as MidoNet prints it, if the fields are in the order of their numbers. @source TextFormat.Printer */
@@ -90,9 +97,16 @@ function parseValue(tokens: Tokens, hasColon: boolean, depth: number): ProtobufV
 
 type TokenKind = "word" | "number" | "string" | "symbol" | "end";
 
+const TAB = 9;
+const CARRIAGE_RETURN = 13;
+const SPACE = 32;
+const HASH = 35;
+
 /** A cursor: the token at it, and ways to go on. */
 class Tokens {
   readonly #source: string;
+  readonly #token =
+    /([a-zA-Z_][\w+-]*)|([.]?[0-9+-][\w.+-]*)|("(?:[^"\n\\]|\\[^\n])*"|'(?:[^'\n\\]|\\[^\n])*')|([^"'])/y;
   #at = 0;
   kind: TokenKind = "end";
   text = "";
@@ -128,13 +142,9 @@ class Tokens {
   }
 
   #read(): void {
-    const blanks = /(?:[ \f\n\r\t\v]|#[^\n]*)*/y;
-    blanks.lastIndex = this.#at;
-    this.#at += blanks.exec(this.#source)?.[0].length ?? 0;
-    const token =
-      /([a-zA-Z_][\w+-]*)|([.]?[0-9+-][\w.+-]*)|("(?:[^"\n\\]|\\[^\n])*"|'(?:[^'\n\\]|\\[^\n])*')|([^"'])/y;
-    token.lastIndex = this.#at;
-    const match = token.exec(this.#source);
+    this.#skipBlanks();
+    this.#token.lastIndex = this.#at;
+    const match = this.#token.exec(this.#source);
     this.text = match?.[0] ?? "";
     if (match?.[1] !== undefined) this.kind = "word";
     else if (match?.[2] !== undefined) this.kind = "number";
@@ -142,6 +152,20 @@ class Tokens {
     else if (match !== null) this.kind = "symbol";
     else this.kind = "end";
     if (match === null && this.#at < this.#source.length) throw this.#unterminated();
+  }
+
+  #skipBlanks(): void {
+    for (;;) {
+      const code = this.#source.charCodeAt(this.#at);
+      if (code === HASH) {
+        const end = this.#source.indexOf("\n", this.#at);
+        this.#at = end === -1 ? this.#source.length : end;
+      } else if (code === SPACE || (code >= TAB && code <= CARRIAGE_RETURN)) {
+        this.#at += 1;
+      } else {
+        return;
+      }
+    }
   }
 
   #unterminated(): NsdbError {

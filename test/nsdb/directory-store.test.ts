@@ -1,3 +1,4 @@
+import { readFileSync, writeFileSync } from "node:fs";
 import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -100,6 +101,18 @@ describe("DirectoryStore beside people and scripts", () => {
     await writeFile(join(folder, "other"), "1");
     await vi.waitFor(() => expect(onOther).toHaveBeenCalledTimes(1));
     expect(onChange).not.toHaveBeenCalled();
+  });
+
+  it("tells what changed while the kernel had to drop events", async () => {
+    await writeFile(join(folder, "last"), "1");
+    const onChange = vi.fn();
+    await store.get("/last", onChange);
+    // Nothing reads the events as long as this does not return.
+    const events = Number(readFileSync("/proc/sys/fs/inotify/max_queued_events", "utf8"));
+    for (let i = 0; i < events; i += 1) writeFileSync(join(folder, `f${i % 5_000}-${i % 2}`), String(i));
+    writeFileSync(join(folder, "last"), "2");
+    await vi.waitFor(() => expect(onChange).toHaveBeenCalledTimes(1), { timeout: 5_000 });
+    expect(await content("/last")).toBe("2");
   });
 
   it("leaves nothing but znodes and its lock behind", async () => {

@@ -72,7 +72,8 @@ describe("protobuf text", () => {
     ["a: [1", /"," should be here/],
     ["[a", /"\]" should be here/],
     [`a { `.repeat(2_000), /nested more than/],
-  ])("refuses %j and says where", (text, message) => {
+    [`a: "${"x".repeat(9_000_000)}"`, /should be at most/],
+  ])("refuses %.40j and says where", (text, message) => {
     const parse = () => parseProtobufText(text);
     expect(parse).toThrow(NsdbError);
     expect(parse).toThrow(message);

@@ -1,0 +1,213 @@
+import type { NsdbError } from "../nsdb/error.ts";
+import { nodePath, SCHEMAS_PATH, schemaPath, TEMPLATE_MAPPINGS_PATH, templatePath } from "../nsdb/paths.ts";
+import type { Store, Znode } from "../nsdb/store.ts";
+import { type Watch, watchChildren, watchZnode } from "../nsdb/watch.ts";
+import { type Config, configOf } from "./config.ts";
+import { type ConfigProblem, defaultValues, effectiveValues, targetOf } from "./effective.ts";
+import { EMPTY, type ObjectNode } from "./hocon/tree.ts";
+import type { KeyValues } from "./keys.ts";
+import {
+  DEFAULT_TEMPLATE,
+  type Layers,
+  mergeLayers,
+  mergeSchemas,
+  parseZnode,
+  reasonOf,
+  sortSchemas,
+  templateOf,
+} from "./layers.ts";
+
+export type { ConfigProblem } from "./effective.ts";
+
+/** Who wants to know. Neither is called before the first configuration is there, nor after `close()`. */
+export interface ConfigListener {
+  /** Every later configuration, if it differs from the one before. */
+  onConfig(config: Config): void;
+  /** All that is wrong now, whenever that changes, also at first; empty when everything is well again. */
+  onProblems(problems: readonly ConfigProblem[]): void;
+}
+
+/** The configuration of this host, followed. */
+export interface LiveConfig {
+  readonly current: Config;
+  readonly problems: readonly ConfigProblem[];
+  close(): void;
+}
+
+/**
+ * The configuration of a host, once. What cannot be used is left out, as {@link watchConfig} does.
+ *
+ * @throws {NsdbError} If the database cannot be read.
+ */
+export async function readConfig(store: Store, hostId: string): Promise<Config> {
+  return new Promise((resolve, reject) => {
+    const layers = new LiveLayers(store, hostId, {
+      onLayers: () => {
+        resolve(configOf(layers.effective(undefined).values));
+        layers.close();
+      },
+      onError: (error) => {
+        reject(error);
+        layers.close();
+      },
+    });
+  });
+}
+
+/**
+ * Follows the configuration of a host: resolves with the first one as soon as every layer is read, and calls back
+ * with each later one. Watches the host's node, the mappings, the host's template, template `default` and the
+ * schemas, and nothing else. While the database is away the last configuration stays.
+ *
+ * @throws {NsdbError} If the first read is refused.
+ */
+export async function watchConfig(
+  store: Store,
+  hostId: string,
+  listener: ConfigListener,
+): Promise<LiveConfig> {
+  return new Promise((resolve, reject) => {
+    let values: KeyValues | undefined;
+    let live: { current: Config; problems: readonly ConfigProblem[]; close(): void } | undefined;
+    const layers = new LiveLayers(store, hostId, {
+      onLayers: () => {
+        const next = layers.effective(values);
+        const changed = JSON.stringify(next.values) !== JSON.stringify(values);
+        const known = JSON.stringify(live?.problems ?? []);
+        values = next.values;
+        const current = changed || live === undefined ? configOf(next.values) : live.current;
+        const isFirst = live === undefined;
+        live ??= { current, problems: next.problems, close: () => layers.close() };
+        Object.assign(live, { current, problems: next.problems });
+        if (JSON.stringify(next.problems) !== known) listener.onProblems(next.problems);
+        if (isFirst) resolve(live);
+        else if (changed) listener.onConfig(current);
+      },
+      onError: (error) => {
+        // What passes by itself is waited for.
+        if (live !== undefined || error.code === "unreachable" || error.code === "timeout") return;
+        reject(error);
+        layers.close();
+      },
+    });
+  });
+}
+
+interface LayersListener {
+  /** Every layer is there, and something may have changed. */
+  onLayers(): void;
+  /** A read failed; it is tried again. */
+  onError(error: NsdbError): void;
+}
+
+interface Layer {
+  /** What the znode last said that could be read. */
+  readonly object: ObjectNode;
+  readonly problem: ConfigProblem | undefined;
+}
+
+/** Watches the znodes that make up a host's configuration. */
+class LiveLayers {
+  readonly #store: Store;
+  readonly #hostId: string;
+  readonly #listener: LayersListener;
+  readonly #layers = new Map<string, Layer>();
+  readonly #watches = new Map<string, Watch>();
+  readonly #fixed: readonly string[];
+  #schemas: readonly string[] | undefined;
+  #due: NodeJS.Immediate | undefined;
+  #closed = false;
+
+  constructor(store: Store, hostId: string, listener: LayersListener) {
+    this.#store = store;
+    this.#hostId = hostId;
+    this.#listener = listener;
+    this.#fixed = [nodePath(hostId), TEMPLATE_MAPPINGS_PATH, templatePath(DEFAULT_TEMPLATE)];
+    this.#follow();
+    const onNames = (names: readonly string[] | undefined): void => {
+      this.#schemas = sortSchemas(names ?? []).map(schemaPath);
+      this.#follow();
+    };
+    this.#watches.set(SCHEMAS_PATH, watchChildren(store, SCHEMAS_PATH, onNames, this.#listener.onError));
+  }
+
+  close(): void {
+    this.#closed = true;
+    clearImmediate(this.#due);
+    for (const watch of this.#watches.values()) watch.close();
+  }
+
+  /** The values of the layers as they are now; what cannot be used is as `before`, or as the schemas say. */
+  effective(before: KeyValues | undefined): ReturnType<typeof effectiveValues> {
+    const layers = this.#parsed();
+    const { values, problems } = effectiveValues(
+      mergeLayers(layers),
+      before ?? defaultValues(mergeSchemas(layers.schemas)),
+    );
+    const unreadable = [...this.#layers.values()].map(({ problem }) => problem);
+    return { values, problems: [...unreadable.filter((problem) => problem !== undefined), ...problems] };
+  }
+
+  #parsed(): Layers {
+    const object = (path: string | undefined): ObjectNode =>
+      (path === undefined ? undefined : this.#layers.get(path)?.object) ?? EMPTY;
+    return {
+      node: object(nodePath(this.#hostId)),
+      template: object(this.#templatePath()),
+      defaultTemplate: object(templatePath(DEFAULT_TEMPLATE)),
+      schemas: (this.#schemas ?? []).map(object),
+    };
+  }
+
+  /** The znode of the host's own template; undefined if it has none beside `default`. */
+  #templatePath(): string | undefined {
+    const mappings = this.#layers.get(TEMPLATE_MAPPINGS_PATH)?.object ?? EMPTY;
+    const name = templateOf(mappings, this.#hostId);
+    return name === DEFAULT_TEMPLATE || name === "" ? undefined : templatePath(name);
+  }
+
+  /** Watches what is wanted now, and stops watching what is not. */
+  #follow(): void {
+    const template = this.#templatePath();
+    const wanted = new Set([
+      ...this.#fixed,
+      ...(template === undefined ? [] : [template]),
+      ...(this.#schemas ?? []),
+    ]);
+    for (const [path, watch] of this.#watches) {
+      if (wanted.has(path) || path === SCHEMAS_PATH) continue;
+      watch.close();
+      this.#watches.delete(path);
+      this.#layers.delete(path);
+    }
+    for (const path of wanted) {
+      if (this.#watches.has(path)) continue;
+      const onValue = (znode: Znode | undefined): void => this.#read(path, znode);
+      this.#watches.set(path, watchZnode(this.#store, path, onValue, this.#listener.onError));
+    }
+    // Several znodes may change in one turn; that is one configuration.
+    const isComplete = this.#schemas !== undefined && [...wanted].every((path) => this.#layers.has(path));
+    clearImmediate(this.#due);
+    if (isComplete) this.#due = setImmediate(() => !this.#closed && this.#listener.onLayers());
+  }
+
+  #read(path: string, znode: Znode | undefined): void {
+    this.#layers.set(path, this.#parse(path, znode));
+    this.#follow();
+  }
+
+  #parse(path: string, znode: Znode | undefined): Layer {
+    const before = this.#layers.get(path)?.object ?? EMPTY;
+    try {
+      const object = parseZnode(path, znode?.data);
+      if (path === TEMPLATE_MAPPINGS_PATH) templatePath(templateOf(object, this.#hostId) || DEFAULT_TEMPLATE);
+      return { object, problem: undefined };
+    } catch (error) {
+      const target = targetOf({ source: path });
+      const remedy =
+        target === "" ? "Repair its text." : `To write it anew: mn-conf set --clear ${target}'…'`;
+      const sentence = `${reasonOf(error)}; still using what it said before. ${remedy}`;
+      return { object: before, problem: { key: undefined, znode: path, sentence } };
+    }
+  }
+}

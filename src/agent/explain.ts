@@ -83,7 +83,7 @@ async function explainPort(
     instanceId: port.instanceId,
     addresses: rows.filter((row) => row.port === portId),
     plumbed: observed.baseIntact && observed.ports.some((plumbing) => plumbing.portId === portId),
-    packetsFromGuest: await datapath.packetsFromGuest(portId),
+    packetsFromGuest: (await datapath.counters(portId))?.packets,
     lastRequests: service.proxy.lastRequests(portId),
     probe: probe ? await service.probe(port) : undefined,
   };

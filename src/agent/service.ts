@@ -1,10 +1,13 @@
 import type { Config } from "../config/config.ts";
+import { INTERFACE } from "../datapath/base-ruleset.ts";
 import type { Datapath } from "../datapath/datapath.ts";
+import { METADATA_ADDRESS, METADATA_ADDRESS_V6, METADATA_TCP_PORT } from "../datapath/link-local.ts";
 import type { LinkTable } from "../datapath/links.ts";
 import type { Store } from "../nsdb/store.ts";
 import type { Logger } from "./log.ts";
 import { PortTable } from "./ports/port-table.ts";
 import { type ProbeHost, type ProbeResult, probe } from "./probe.ts";
+import { ProxyError } from "./proxy/error.ts";
 import { createProxy } from "./proxy/http-proxy.ts";
 import type { Proxy as MetadataProxy } from "./proxy/proxy.ts";
 import { Reconciler, type ReconcileStatus } from "./reconcile.ts";
@@ -30,8 +33,6 @@ export interface Service {
   /** Ports that only a probe asked for. */
   readonly lent: ReadonlyMap<string, ComputePort>;
   reconcileStatus(): ReconcileStatus;
-  /** Says that the kernel may have moved: a pass will look. */
-  check(): void;
   reconfigure(config: Config): void;
   /** Sends a request through the real path for a port of the snapshot. */
   probe(port: ComputePort): Promise<ProbeResult>;
@@ -72,7 +73,7 @@ export async function startService(parts: ServiceParts, config: Config): Promise
     const proxy = createProxy({ tenures: table, settings: proxySettings(config), log });
     let drainMs = 0;
     opened.add(() => proxy.close(drainMs));
-    for (const address of listenAddresses()) await proxy.listen(address);
+    await listen(proxy, log);
 
     let snapshot = NOTHING_YET;
     const lent = new Map<string, ComputePort>();
@@ -88,6 +89,7 @@ export async function startService(parts: ServiceParts, config: Config): Promise
     });
     opened.add(() => reconciler.stop());
     opened.add(links.onChange(() => reconciler.trigger()));
+    opened.add(datapath.onDrift(() => reconciler.trigger()));
 
     const topology = new Topology(store, hostId, (next) => {
       tellProblems(snapshot, next, hostId, log);
@@ -130,7 +132,6 @@ export async function startService(parts: ServiceParts, config: Config): Promise
         return snapshot;
       },
       reconcileStatus: () => reconciler.status(),
-      check: () => reconciler.trigger(),
       reconfigure: (next) => {
         reserved = reservedNumbers(next);
         proxy.reconfigure(proxySettings(next));
@@ -143,6 +144,17 @@ export async function startService(parts: ServiceParts, config: Config): Promise
   } catch (error) {
     await opened.close();
     throw error;
+  }
+}
+
+/** IPv4 must be had; a host that has IPv6 switched off serves without it. */
+async function listen(proxy: MetadataProxy, log: Logger): Promise<void> {
+  await proxy.listen({ host: METADATA_ADDRESS, tcpPort: METADATA_TCP_PORT });
+  try {
+    await proxy.listen({ host: `${METADATA_ADDRESS_V6}%${INTERFACE}`, tcpPort: METADATA_TCP_PORT });
+  } catch (error) {
+    if (!(error instanceof ProxyError) || error.code !== "address-not-available") throw error;
+    log.warn({ error: error.message }, "guests are served over IPv4 only: this host has no IPv6");
   }
 }
 

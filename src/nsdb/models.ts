@@ -77,7 +77,7 @@ const IP_VERSIONS = { V4: 1, V6: 2 } as const;
 
 type Fields = readonly ProtobufField[];
 
-/** @throws {NsdbError} `malformed`, naming the field and the reason; the caller knows the znode. As all here. */
+/** @throws {NsdbError} `malformed`, naming the field and the reason; the caller knows the znode. */
 export function decodeHost(data: Buffer): HostModel {
   const fields = parseProtobufText(data.toString("utf8"));
   return {
@@ -87,6 +87,7 @@ export function decodeHost(data: Buffer): HostModel {
   };
 }
 
+/** The topology's half of a port. @throws {NsdbError} `malformed`. */
 export function decodePort(data: Buffer): PortModel {
   const fields = parseProtobufText(data.toString("utf8"));
   return {
@@ -98,6 +99,7 @@ export function decodePort(data: Buffer): PortModel {
   };
 }
 
+/** Neutron's half of a port. @throws {NsdbError} `malformed`. */
 export function decodeNeutronPort(data: Buffer): NeutronPortModel {
   const fields = parseProtobufText(data.toString("utf8"));
   return {

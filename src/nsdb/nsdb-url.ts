@@ -20,8 +20,9 @@ export type NsdbUrl =
     }
   | { readonly kind: "directory"; readonly folder: string };
 
-/** @source MidoNet nsdb.conf */
+/** Where MidoNet looks when nothing is said. @source MidoNet nsdb.conf */
 export const DEFAULT_ZOOKEEPER_HOSTS = "127.0.0.1:2181";
+/** What is above everything of MidoNet's. @source MidoNet nsdb.conf */
 export const DEFAULT_ROOT_KEY = "/midonet";
 
 const DEFAULT_TCP_PORT = 2181;

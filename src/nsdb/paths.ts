@@ -1,10 +1,18 @@
 import { NsdbError } from "./error.ts";
 
-/** Where MidoNet keeps things, relative to the root key. @source MidoNet MidoConf.scala, ZookeeperObjectMapper.scala */
+/** The parent of all configuration. @source MidoNet MidoConf.scala, for all of `/config` */
 export const CONFIG_PATH = "/config";
+
+/** The parent of the hosts' own configurations. */
 export const NODES_PATH = "/config/nodes";
+
+/** The parent of the templates. */
 export const TEMPLATES_PATH = "/config/templates";
+
+/** One JSON object: host id → template. */
 export const TEMPLATE_MAPPINGS_PATH = "/config/template-mappings";
+
+/** The parent of the schemas, which hold types and defaults. */
 export const SCHEMAS_PATH = "/config/schemas";
 
 /** The classes of objects that concern us; the name is the znode's. */
@@ -25,7 +33,7 @@ export function schemaPath(name: string): string {
   return childPath(SCHEMAS_PATH, name);
 }
 
-/** The folder of a class's objects: `/zoom/0/models/Port`. */
+/** The parent of a class's objects: `/zoom/0/models/Port`. @source MidoNet ZookeeperObjectMapper.scala */
 export function modelsPath(modelClass: ModelClass): string {
   return `/zoom/0/models/${modelClass}`;
 }

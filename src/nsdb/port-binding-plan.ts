@@ -1,7 +1,6 @@
 import { isIP } from "node:net";
 import { NsdbError } from "./error.ts";
 import { modelPath } from "./paths.ts";
-import type { PortBinding } from "./port-binding.ts";
 import {
   allValues,
   lastValue,
@@ -20,6 +19,20 @@ import {
   printProtobufText,
 } from "./protobuf-text.ts";
 import type { WriteOp, Znode } from "./store.ts";
+
+/** A guest's port and where it is plugged in: what the agent needs to serve it. */
+export interface PortBinding {
+  readonly portId: string;
+  readonly hostId: string;
+  /** For a host that the NSDB does not know yet, and for Neutron's `binding:host_id`. */
+  readonly hostName: string;
+  readonly interfaceName: string;
+  readonly instanceId: string;
+  readonly projectId: string;
+  readonly macAddress: string;
+  readonly fixedIps: readonly string[];
+  readonly networkId?: string | undefined;
+}
 
 /** The objects that a binding touches, as they are. */
 export interface BindingObjects {

@@ -2,24 +2,11 @@ import { isIP } from "node:net";
 import { NsdbError } from "./error.ts";
 import { decodeHost, decodeNeutronPort, decodePort } from "./models.ts";
 import { modelPath } from "./paths.ts";
-import { type BindingObjects, planBind, planUnbind, within } from "./port-binding-plan.ts";
+import { type BindingObjects, type PortBinding, planBind, planUnbind, within } from "./port-binding-plan.ts";
 import type { Store, WriteOp } from "./store.ts";
 import { parseUuid } from "./uuid.ts";
 
-/** A guest's port and where it is plugged in: what the agent needs to serve it. */
-export interface PortBinding {
-  readonly portId: string;
-  readonly hostId: string;
-  /** For a host that the NSDB does not know yet, and for Neutron's `binding:host_id`. */
-  readonly hostName: string;
-  readonly interfaceName: string;
-  readonly instanceId: string;
-  readonly projectId: string;
-  readonly macAddress: string;
-  readonly fixedIps: readonly string[];
-  readonly networkId?: string | undefined;
-}
-
+/** How insistent to be. */
 export interface BindOptions {
   /** Also where a MidoNet cluster owns the NSDB. */
   readonly force?: boolean;

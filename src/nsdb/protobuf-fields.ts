@@ -16,13 +16,14 @@ export function lastValue(fields: Fields, name: string): ProtobufValue | undefin
   return fields.findLast((field) => field.name === name)?.value;
 }
 
-/** @throws {NsdbError} `malformed`, as all functions here; `name` is what it calls the field. */
+/** A string. @throws {NsdbError} `malformed`, as all that read here; `name` is what it calls the field. */
 export function readString(value: ProtobufValue | undefined, name: string): string | undefined {
   if (value === undefined) return undefined;
   if (value.kind === "string") return value.bytes.toString("utf8");
   throw wrongValue(name, value, "a string in quotes");
 }
 
+/** A truth value, in any spelling of the parser's. */
 export function readBoolean(value: ProtobufValue | undefined, name: string): boolean | undefined {
   if (value === undefined) return undefined;
   const text = value.kind === "scalar" ? value.text : "";
@@ -48,12 +49,14 @@ export function readEnum<Name extends string>(
   return found;
 }
 
+/** A whole number that must be there. */
 export function readUint(value: ProtobufValue | undefined, name: string, largest = MAX_UINT64): bigint {
   const number = value?.kind === "scalar" ? readInteger(value.text) : undefined;
   if (number !== undefined && number >= 0n && number <= largest) return number;
   throw wrongValue(name, value, `a whole number from 0 to ${largest}`);
 }
 
+/** The fields of a message that must be there. */
 export function readMessage(value: ProtobufValue | undefined, name: string): Fields {
   if (value?.kind === "message") return value.fields;
   throw wrongValue(name, value, 'a message in "{ }"');
@@ -68,18 +71,22 @@ export function readUuid(value: ProtobufValue, name: string): string {
   });
 }
 
+/** A message of these fields. */
 export function messageValue(fields: Fields): ProtobufValue {
   return { kind: "message", fields };
 }
 
+/** A string, to be printed in quotes. */
 export function stringValue(text: string): ProtobufValue {
   return { kind: "string", bytes: Buffer.from(text, "utf8") };
 }
 
+/** A number, truth value or enumerator, spelled as it will be printed. */
 export function scalarValue(text: string): ProtobufValue {
   return { kind: "scalar", text };
 }
 
+/** A UUID message of its two halves. */
 export function uuidValue(uuid: string): ProtobufValue {
   const { msb, lsb } = uuidToHalves(uuid);
   return messageValue([

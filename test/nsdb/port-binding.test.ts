@@ -6,7 +6,8 @@ import { decodeHost, decodeNeutronPort, decodePort } from "../../src/nsdb/models
 import { parseNsdbUrl } from "../../src/nsdb/nsdb-url.ts";
 import { openStore } from "../../src/nsdb/open-store.ts";
 import { modelPath } from "../../src/nsdb/paths.ts";
-import { bindPort, listBoundPorts, type PortBinding, unbindPort } from "../../src/nsdb/port-binding.ts";
+import { bindPort, listBoundPorts, unbindPort } from "../../src/nsdb/port-binding.ts";
+import type { PortBinding } from "../../src/nsdb/port-binding-plan.ts";
 import type { Store } from "../../src/nsdb/store.ts";
 import { startZookeeper } from "../support/zookeeper.ts";
 import { HOST, HOST_ID, NETWORK_ID, NEUTRON_PORT, PORT, PORT_ID } from "./samples.ts";

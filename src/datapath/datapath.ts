@@ -30,5 +30,14 @@ export interface Datapath {
   plan(want: readonly Plumbing[], mode: SyncMode): Promise<string>;
   /** Removes everything of ours; needs nothing but the kernel. Returns what it removed, one line each. */
   sweep(): Promise<readonly string[]>;
+  /** What went through a port's chain to the proxy since the chain was made, or undefined where it has none. @throws {DatapathError} */
+  counters(portId: string): Promise<{ readonly packets: number; readonly bytes: number } | undefined>;
+  /** One sentence, with the rule to add, for each thing of the host that would keep guests from the proxy. @throws {DatapathError} */
+  inspectHostFirewall(): Promise<readonly string[]>;
+  /**
+   * Calls back soon (within 2 s) after somebody else changed what is ours: table, interface, address, route or
+   * rule. The remedy is another {@link Datapath.sync}. Returns the way to stop.
+   */
+  onDrift(listener: () => void): () => void;
   close(): Promise<void>;
 }

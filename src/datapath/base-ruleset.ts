@@ -1,0 +1,256 @@
+import { createHash } from "node:crypto";
+import { METADATA_ADDRESS, METADATA_ADDRESS_V6, METADATA_TCP_PORT, TWIN_RANGE } from "./link-local.ts";
+
+/** Our interface in the host; the proxy's packets leave through it. */
+export const INTERFACE = "metadata";
+/** Its other end, where what comes out of the proxy is turned back into what the guest expects. */
+export const PEER = "metadatap";
+/** Of {@link INTERFACE}, and what guests are told by ARP and NDP. Locally administered; the tail is 169.254. */
+export const INTERFACE_MAC = "02:a9:fe:a9:fe:01";
+/** Name of our table in each of {@link TABLE_FAMILIES}. */
+export const TABLE = "mn_metadata";
+/** `netdev` rewrites, `inet` and `arp` guard. */
+export const TABLE_FAMILIES = ["netdev", "inet", "arp"] as const;
+
+/** Chains of guests begin so, followed by the port's UUID. */
+export const PORT_CHAIN_PREFIX = "port-";
+
+/** The last words of an IPv6 destination that keep an ICMPv6 checksum right; see {@link neutralWord}. */
+const NS_MULTICAST = "ff02::1:fffe:a9fe";
+
+/**
+ * Maps hold all that differs between ports, so that rules never grow with ports. Addresses stand for numbers.
+ * `learned_ip` alone is written by the kernel: where the guest of an IPv6-only port asks from over IPv4.
+ */
+const MAPS: readonly (readonly [name: string, definition: string])[] = [
+  ["map ident", "type ifname . ipv4_addr : ipv4_addr;"],
+  ["map ident6", "type ifname . ipv6_addr : ipv4_addr;"],
+  ["set only6", "type ifname;"],
+  ["map guest_ip", "type ipv4_addr : ipv4_addr;"],
+  ["map guest_mac", "type ipv4_addr : ether_addr;"],
+  ["map guest_mark", "type ipv4_addr : mark;"],
+  ["map guest_mac6", "type ipv6_addr : ether_addr;"],
+  ["map guest_mark6", "type ipv6_addr : mark;"],
+  ["map interface", "type mark : iface_index;"],
+  ["map learned_ip", "type mark : ipv4_addr; size 65536; flags dynamic,timeout; timeout 10m;"],
+];
+
+interface Chain {
+  readonly family: (typeof TABLE_FAMILIES)[number];
+  readonly name: string;
+  readonly hook?: string;
+  readonly rules: readonly string[];
+}
+
+/** Ordinary traffic leaves by the first `accept`; what comes back to the port's chain goes to the proxy. */
+const CHAINS: readonly Chain[] = [
+  { family: "netdev", name: "to_proxy4", rules: toProxy4() },
+  { family: "netdev", name: "answer_arp", rules: answerArp() },
+  {
+    family: "netdev",
+    name: "answer_ns",
+    rules: answerNs("@nh,192,64 set @th,192,64 @th,192,64 set 0x020102a9fea9fe01"),
+  },
+  { family: "netdev", name: "answer_bare_ns", rules: answerNs("") },
+  { family: "netdev", name: "ns_multicast", rules: [park(neutralWord(NS_MULTICAST), "answer_ns")] },
+  { family: "netdev", name: "ns_unicast", rules: [park(neutralWord(METADATA_ADDRESS_V6), "answer_ns")] },
+  { family: "netdev", name: "ns_bare", rules: [park(bareNeutralWord(), "answer_bare_ns")] },
+  { family: "netdev", name: "to_proxy6", rules: toProxy6() },
+  {
+    family: "netdev",
+    name: "from_guest",
+    rules: [
+      `ip daddr ${METADATA_ADDRESS} goto to_proxy4`,
+      `arp operation request arp daddr ip ${METADATA_ADDRESS} goto answer_arp`,
+      `ip6 daddr { ${METADATA_ADDRESS_V6}, ${NS_MULTICAST} } goto to_proxy6`,
+      "accept",
+    ],
+  },
+  {
+    family: "netdev",
+    name: "from_proxy",
+    hook: `type filter hook ingress device "${PEER}" priority -500; policy drop;`,
+    rules: fromProxy(),
+  },
+  {
+    family: "inet",
+    name: "to_proxy",
+    hook: "type filter hook prerouting priority -310; policy accept;",
+    rules: [
+      `ip daddr ${METADATA_ADDRESS} iifname != "${INTERFACE}" counter drop`,
+      `iifname "${INTERFACE}" ip saddr 169.254.0.0/16 ip daddr ${METADATA_ADDRESS} tcp dport ${METADATA_TCP_PORT} counter notrack accept`,
+      `iifname "${INTERFACE}" ip6 saddr ${TWIN_RANGE} ip6 daddr ${METADATA_ADDRESS_V6} tcp dport ${METADATA_TCP_PORT} counter notrack accept`,
+      `iifname "${INTERFACE}" counter drop`,
+    ],
+  },
+  {
+    family: "inet",
+    name: "from_proxy",
+    hook: "type filter hook output priority -310; policy accept;",
+    rules: [
+      `oifname "${INTERFACE}" ip saddr ${METADATA_ADDRESS} tcp sport ${METADATA_TCP_PORT} notrack accept`,
+      `oifname "${INTERFACE}" ip6 saddr ${METADATA_ADDRESS_V6} tcp sport ${METADATA_TCP_PORT} notrack accept`,
+      `oifname "${INTERFACE}" counter drop`,
+    ],
+  },
+  {
+    family: "arp",
+    name: "host_stays_silent",
+    hook: "type filter hook input priority -300; policy accept;",
+    rules: [`arp daddr ip ${METADATA_ADDRESS} counter drop`],
+  },
+];
+
+const BODY = [
+  ...MAPS.map(([name, definition]) => `add ${withTable(name)} { ${definition} }`),
+  ...CHAINS.flatMap(chainText),
+];
+
+/** An empty chain of this name says which version made the table: another one replaces it whole, at once. */
+export const VERSION_CHAIN = `base-${createHash("sha256").update(BODY.join("\n")).digest("hex").slice(0, 12)}`;
+
+/** The shared part in the flat form, replacing whatever stands under our names, in one transaction with what follows. */
+export function baseScript(): readonly string[] {
+  return [
+    ...TABLE_FAMILIES.flatMap((family) => [
+      `add table ${family} ${TABLE}`,
+      `delete table ${family} ${TABLE}`,
+      `add table ${family} ${TABLE}`,
+    ]),
+    `add chain netdev ${TABLE} ${VERSION_CHAIN}`,
+    ...BODY,
+  ];
+}
+
+/** How many rules each of our shared chains must have, by `family name`: one rule less is damage. */
+export const BASE_RULE_COUNTS: ReadonlyMap<string, number> = new Map([
+  [`netdev ${VERSION_CHAIN}`, 0],
+  ...CHAINS.map(({ family, name, rules }) => [`${family} ${name}`, rules.length] as const),
+]);
+
+/** Maps and sets that must exist in the `netdev` table. */
+export const BASE_MAPS: readonly string[] = MAPS.map(([name]) => name.split(" ")[1] ?? "");
+
+function chainText({ family, name, hook, rules }: Chain): readonly string[] {
+  const chain = `${family} ${TABLE} ${name}`;
+  return [
+    hook === undefined ? `add chain ${chain}` : `add chain ${chain} { ${hook} }`,
+    ...rules.map((rule) => `add rule ${chain} ${rule}`),
+  ];
+}
+
+function withTable(kindAndName: string): string {
+  const [kind, name] = kindAndName.split(" ");
+  return `${kind} netdev ${TABLE} ${name}`;
+}
+
+/** `ether type` first: a tagged frame shows its tag there, and is the vswitch's business. */
+function toProxy4(): readonly string[] {
+  const rewritten = `ether daddr set ${INTERFACE_MAC} tcp dport set ${METADATA_TCP_PORT} return`;
+  return [
+    "ether type != ip accept",
+    "ip frag-off & 0x3fff != 0 counter drop",
+    "ip hdrlength != 5 counter drop",
+    `tcp dport 80 ip saddr set iifname . ip saddr map @ident ${rewritten}`,
+    "tcp dport 80 iifname @only6 ip saddr != { 0.0.0.0, 127.0.0.0/8, 169.254.169.254, 224.0.0.0/3 } return",
+    "counter drop",
+  ];
+}
+
+/** The request becomes its own answer and leaves by the tap it came from. */
+function answerArp(): readonly string[] {
+  return [
+    "ether type != arp accept",
+    [
+      "arp operation set reply arp daddr ether set arp saddr ether arp daddr ip set arp saddr ip",
+      `arp saddr ether set ${INTERFACE_MAC} arp saddr ip set ${METADATA_ADDRESS}`,
+      `ether daddr set ether saddr ether saddr set ${INTERFACE_MAC} counter fwd to meta iif`,
+    ].join(" "),
+  ];
+}
+
+/** Neighbour solicitations become advertisements in place. A DAD probe comes from `::`, so it is none of these. */
+function toProxy6(): readonly string[] {
+  const solicitation = "icmpv6 type nd-neighbor-solicit ip6 saddr fe80::/64 ip6 hoplimit 255";
+  const target = "@th,64,128 0xfe8000000000000000000000a9fea9fe";
+  const withOption = `ip6 length 32 ${target} @th,192,16 0x0101`;
+  return [
+    "ether type != ip6 accept",
+    `ip6 daddr ${METADATA_ADDRESS_V6} ip6 saddr fe80::/64 tcp dport 80 return`,
+    `ip6 daddr ${NS_MULTICAST} ${solicitation} ${withOption} goto ns_multicast`,
+    `ip6 daddr ${METADATA_ADDRESS_V6} ${solicitation} ${withOption} goto ns_unicast`,
+    `ip6 daddr ${METADATA_ADDRESS_V6} ${solicitation} ip6 length 24 ${target} goto ns_bare`,
+    `ip6 daddr ${METADATA_ADDRESS_V6} counter drop`,
+    "accept",
+  ];
+}
+
+function answerNs(moveOption: string): readonly string[] {
+  return [
+    [
+      moveOption,
+      "@th,32,32 set 0x60000000 @th,0,16 set 0x8800",
+      `ip6 daddr set ip6 saddr ip6 saddr set ${METADATA_ADDRESS_V6}`,
+      `ether daddr set ether saddr ether saddr set ${INTERFACE_MAC} counter fwd to meta iif`,
+    ]
+      .join(" ")
+      .trim(),
+  ];
+}
+
+/** `fwd` must come last and the number is gone by then, so the interface travels in the mark. */
+function fromProxy(): readonly string[] {
+  const twin = "ip6 daddr & ffff:ffff:ffff:ffff::";
+  const answer4 = [
+    `ip saddr ${METADATA_ADDRESS} tcp sport ${METADATA_TCP_PORT}`,
+    "meta mark set ip daddr map @guest_mark ether daddr set ip daddr map @guest_mac",
+  ].join(" ");
+  const leave = "tcp sport set 80 counter fwd to meta mark map @interface";
+  return [
+    `${answer4} ip daddr set ip daddr map @guest_ip ${leave}`,
+    `${answer4} ip daddr set meta mark map @learned_ip ${leave}`,
+    [
+      `ip6 saddr ${METADATA_ADDRESS_V6} tcp sport ${METADATA_TCP_PORT}`,
+      `meta mark set ${twin} map @guest_mark6 ether daddr set ${twin} map @guest_mac6`,
+      `ip6 daddr set ip6 daddr & ::ffff:ffff:ffff:ffff | fe80:: ${leave}`,
+    ].join(" "),
+    "counter drop",
+  ];
+}
+
+/**
+ * nft fixes no checksum after a raw (`@`) write, so raw writes must leave the sum as it was: this word, parked
+ * in the destination address that is rewritten next, makes up for the type, the flags and our MAC.
+ *
+ * @source RFC 1071 §2; measured: "[icmp6 sum ok]" in tcpdump
+ */
+function neutralWord(destination: string): string {
+  const before = [...wordsOf(destination), 0x8700];
+  const after = [0x8800, 0x6000, 0x0201, 0x02a9, 0xfea9, 0xfe01];
+  return difference(before, after);
+}
+
+/** Without an option to move only the lower half of the destination changes. */
+function bareNeutralWord(): string {
+  return difference([0xa9fe, 0xa9fe, 0x8700], [0x8800, 0x6000]);
+}
+
+function park(word: string, then: string): string {
+  return `@nh,256,64 set 0x${word}000000000000 goto ${then}`;
+}
+
+function difference(before: readonly number[], after: readonly number[]): string {
+  const word = onesSum([onesSum(before), ~onesSum(after) & 0xffff]);
+  return word.toString(16).padStart(4, "0");
+}
+
+function onesSum(words: readonly number[]): number {
+  let sum = words.reduce((total, word) => total + word, 0);
+  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
+  return sum;
+}
+
+function wordsOf(address: string): readonly number[] {
+  const [head = "", tail = ""] = address.split("::");
+  return [...head.split(":"), ...tail.split(":")].map((group) => Number.parseInt(group, 16));
+}

@@ -1,0 +1,117 @@
+import { isIPv4, isIPv6, SocketAddress } from "node:net";
+import { linkLocalOf, NUMBER_COUNT, twinPrefixOf } from "./link-local.ts";
+import type { Identity, Plumbing } from "./plumbing.ts";
+
+/** One thing of a port that the kernel holds: desired and observed are compared as sets of these. */
+export type Fact = Element | PortChain;
+
+/** An element of one of our maps; `data` is undefined in a set, `portId` is its comment where it has one. */
+export interface Element {
+  readonly kind: "element";
+  readonly map: string;
+  readonly key: readonly string[];
+  readonly data: string | undefined;
+  readonly portId: string | undefined;
+}
+
+/** The base chain on a guest's interface. */
+export interface PortChain {
+  readonly kind: "chain";
+  readonly portId: string;
+  readonly interfaceName: string;
+  readonly ifindex: number;
+  /** The number that the port's IPv6 requests are known by. */
+  readonly twinOf: number;
+  /** The port has no IPv4 address, so whatever it asks from over IPv4 is known by {@link twinOf} as well. */
+  readonly isIpv6Only: boolean;
+}
+
+/** What a fact is about; two with one id exclude each other. */
+export function factId(fact: Fact): string {
+  return fact.kind === "chain" ? `chain ${fact.portId}` : `${fact.map} ${fact.key.join(" ")}`;
+}
+
+/** What a fact says about it. */
+export function factValue(fact: Fact): string {
+  if (fact.kind === "element") return `${fact.data} ${fact.portId}`;
+  return `${fact.interfaceName} ${fact.ifindex} ${fact.twinOf} ${fact.isIpv6Only}`;
+}
+
+/** The identity that a port's IPv6 requests are known by: they come from fe80::/64, which tells nothing. */
+export function identityForIpv6(identities: readonly Identity[]): Identity | undefined {
+  return identities.find(({ fixedAddress }) => isIPv6(fixedAddress)) ?? identities[0];
+}
+
+/** All that makes one port served; the plumbing must be valid ({@link whyInvalid}). */
+export function factsOf(plumbing: Plumbing): readonly Fact[] {
+  const { portId, interfaceName, ifindex, mac, identities } = plumbing;
+  const forIpv6 = identityForIpv6(identities);
+  if (forIpv6 === undefined) return [];
+  const isIpv6Only = !identities.some(({ fixedAddress }) => isIPv4(fixedAddress));
+  const mark = String(ifindex);
+  const twin = twinPrefixOf(forIpv6.number);
+  const element = (map: string, key: readonly string[], data?: string, comment?: string): Element => ({
+    kind: "element",
+    map,
+    key,
+    data,
+    portId: comment,
+  });
+  return [
+    { kind: "chain", portId, interfaceName, ifindex, twinOf: forIpv6.number, isIpv6Only },
+    element("interface", [mark], mark),
+    element("guest_mac6", [twin], mac),
+    element("guest_mark6", [twin], mark),
+    ...(isIpv6Only ? [element("only6", [interfaceName])] : []),
+    ...identities.flatMap(({ number, fixedAddress }) => {
+      const linkLocal = linkLocalOf(number);
+      const [map, address] = isIPv4(fixedAddress)
+        ? ["ident", fixedAddress]
+        : ["ident6", canonicalIpv6(fixedAddress)];
+      return [
+        element(map, [interfaceName, address], linkLocal, portId),
+        element("guest_mac", [linkLocal], mac),
+        element("guest_mark", [linkLocal], mark),
+        ...(map === "ident" ? [element("guest_ip", [linkLocal], fixedAddress)] : []),
+      ];
+    }),
+  ];
+}
+
+/** As nft prints it, or a difference would be seen where there is none. */
+export function canonicalIpv6(address: string): string {
+  return new SocketAddress({ address, family: "ipv6" }).address;
+}
+
+const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
+/** IFNAMSIZ without its NUL; nothing that could end a quoted string in a script, nor a wildcard. */
+const INTERFACE_NAME = /^[A-Za-z0-9_][A-Za-z0-9_.:@+=-]{0,14}$/;
+const MAC = /^[0-9a-f]{2}(?::[0-9a-f]{2}){5}$/;
+
+/** Why a plumbing must not go into a script, as a sentence, or undefined where it may. */
+export function whyInvalid({
+  portId,
+  interfaceName,
+  ifindex,
+  mac,
+  identities,
+}: Plumbing): string | undefined {
+  const cannot = `Cannot plumb port "${portId}"`;
+  if (!UUID.test(portId)) return `${cannot}: its id must be a UUID in lower case`;
+  if (!INTERFACE_NAME.test(interfaceName)) {
+    return `${cannot}: interface "${interfaceName}" must be 1 to 15 letters, digits or _.:@+=-`;
+  }
+  if (!Number.isInteger(ifindex) || ifindex < 1)
+    return `${cannot}: ifindex "${ifindex}" must be a positive integer`;
+  if (!MAC.test(mac)) return `${cannot}: MAC "${mac}" must look like fa:16:3e:00:00:01`;
+  if (identities.length === 0) return `${cannot}: it has no fixed address`;
+  for (const { number, fixedAddress } of identities) {
+    if (!Number.isInteger(number) || number < 1 || number > NUMBER_COUNT) {
+      return `${cannot}: number "${number}" must be from 1 to ${NUMBER_COUNT}`;
+    }
+    if (!isIPv4(fixedAddress) && (!isIPv6(fixedAddress) || fixedAddress.includes("%"))) {
+      return `${cannot}: fixed address "${fixedAddress}" must be an IPv4 or IPv6 address`;
+    }
+  }
+  return undefined;
+}

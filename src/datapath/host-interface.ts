@@ -1,0 +1,171 @@
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { INTERFACE, INTERFACE_MAC, PEER } from "./base-ruleset.ts";
+import { DatapathError } from "./error.ts";
+import {
+  linkLocalOf,
+  METADATA_ADDRESS,
+  METADATA_ADDRESS_V6,
+  TWIN_RANGE,
+  twinPrefixOf,
+} from "./link-local.ts";
+import type { Link, Rtnetlink } from "./rtnetlink-socket.ts";
+
+/** Our routing table, and the priority of the rules that lead to it: far behind `local`, before `main`. */
+export const ROUTE_TABLE = 9697;
+const IPV4_RANGE = "169.254.0.0/16";
+
+/** One thing to make, as the `ip` command would. */
+export interface HostStep {
+  readonly text: string;
+  readonly make: () => Promise<void>;
+}
+
+/**
+ * What is missing of the interface, its addresses, its routes and their rules. Asks the kernel where packets
+ * would go instead of listing what is there: six questions, however many links a host has. A step may make
+ * later ones due, so ask again until there is none.
+ *
+ * @throws {DatapathError}
+ */
+export async function missingSteps(rtnetlink: Rtnetlink): Promise<readonly HostStep[]> {
+  const link = await rtnetlink.linkNamed(INTERFACE);
+  const peer = await rtnetlink.linkNamed(PEER);
+  if (link === undefined || peer === undefined || link.linkKind !== "veth")
+    return [remake(rtnetlink, link, peer)];
+  const down = stepsForLinks(rtnetlink, link, peer);
+  if (down.length > 0) return down;
+  return [
+    ...(await stepsForIpv4(rtnetlink, link)),
+    ...(hostHasIpv6() ? await stepsForIpv6(rtnetlink, link) : []),
+  ];
+}
+
+/**
+ * Takes interface and rules away; addresses and routes go with the interface.
+ *
+ * @returns What it removed, one line each.
+ */
+export async function sweepHost(rtnetlink: Rtnetlink): Promise<readonly string[]> {
+  const removed: string[] = [];
+  for (const from of [METADATA_ADDRESS, METADATA_ADDRESS_V6]) {
+    while (await rtnetlink.deleteRule(from, ROUTE_TABLE, ROUTE_TABLE)) {
+      removed.push(`rule from ${from} lookup ${ROUTE_TABLE}`);
+    }
+  }
+  for (const name of [INTERFACE, PEER]) {
+    const link = await rtnetlink.linkNamed(name);
+    if (link?.linkKind !== "veth") continue;
+    await rtnetlink.deleteLink(link.ifindex);
+    removed.push(`interface ${name}`);
+  }
+  return removed;
+}
+
+function remake(rtnetlink: Rtnetlink, link: Link | undefined, peer: Link | undefined): HostStep {
+  return {
+    text: `ip link add ${INTERFACE} address ${INTERFACE_MAC} type veth peer name ${PEER}`,
+    make: async () => {
+      for (const old of [link, peer]) {
+        if (old === undefined) continue;
+        if (old.linkKind !== "veth") throw notOurs(old);
+        // The first may have taken the second along.
+        if ((await rtnetlink.linkAt(old.ifindex)) !== undefined) await rtnetlink.deleteLink(old.ifindex);
+      }
+      await rtnetlink.addVeth(INTERFACE, PEER, INTERFACE_MAC);
+    },
+  };
+}
+
+function notOurs(link: Link): DatapathError {
+  return new DatapathError(
+    "rejected",
+    `Cannot create the interface "${link.name}": one of that name is there and is no veth, so it is not ours. Rename it: ip link set ${link.name} name …`,
+  );
+}
+
+function stepsForLinks(rtnetlink: Rtnetlink, link: Link, peer: Link): readonly HostStep[] {
+  const steps: HostStep[] = [];
+  if (!peer.up) {
+    steps.push({
+      text: `ip link set ${PEER} up`,
+      make: async () => {
+        setIpv6(PEER, "addr_gen_mode", "1");
+        await rtnetlink.setUp(peer.ifindex, { noArp: false });
+      },
+    });
+  }
+  if (!link.up || !link.noArp || link.mac !== INTERFACE_MAC) {
+    steps.push({
+      text: `ip link set ${INTERFACE} address ${INTERFACE_MAC} arp off up`,
+      make: async () => {
+        setIpv6(INTERFACE, "disable_ipv6", "0");
+        setIpv6(INTERFACE, "addr_gen_mode", "1");
+        const mac = link.mac === INTERFACE_MAC ? {} : { mac: INTERFACE_MAC };
+        await rtnetlink.setUp(link.ifindex, { noArp: true, ...mac });
+      },
+    });
+  }
+  return steps;
+}
+
+async function stepsForIpv4(rtnetlink: Rtnetlink, link: Link): Promise<readonly HostStep[]> {
+  const steps: HostStep[] = [];
+  if ((await rtnetlink.routeTo(METADATA_ADDRESS))?.isLocal !== true) {
+    steps.push({
+      text: `ip addr add ${METADATA_ADDRESS}/32 dev ${INTERFACE} scope link`,
+      make: () => rtnetlink.addAddress(link.ifindex, METADATA_ADDRESS, 32),
+    });
+  }
+  const back = await rtnetlink.routeTo(linkLocalOf(1), METADATA_ADDRESS);
+  if (back?.ifindex !== link.ifindex)
+    steps.push(...stepsForRange(rtnetlink, link, IPV4_RANGE, METADATA_ADDRESS));
+  return steps;
+}
+
+async function stepsForIpv6(rtnetlink: Rtnetlink, link: Link): Promise<readonly HostStep[]> {
+  const steps: HostStep[] = [];
+  if ((await rtnetlink.routeTo(METADATA_ADDRESS_V6, undefined, link.ifindex))?.isLocal !== true) {
+    steps.push({
+      text: `ip addr add ${METADATA_ADDRESS_V6}/64 dev ${INTERFACE} nodad`,
+      make: async () => {
+        setIpv6(INTERFACE, "disable_ipv6", "0");
+        await rtnetlink.addAddress(link.ifindex, METADATA_ADDRESS_V6, 64);
+      },
+    });
+  }
+  const back = await rtnetlink.routeTo(`${twinPrefixOf(1)}1`, METADATA_ADDRESS_V6, link.ifindex);
+  if (back?.table !== ROUTE_TABLE)
+    steps.push(...stepsForRange(rtnetlink, link, TWIN_RANGE, METADATA_ADDRESS_V6));
+  return steps;
+}
+
+function stepsForRange(rtnetlink: Rtnetlink, link: Link, range: string, from: string): readonly HostStep[] {
+  const ip = range.includes(":") ? "ip -6" : "ip";
+  return [
+    {
+      text: `${ip} route replace ${range} dev ${INTERFACE} scope link table ${ROUTE_TABLE}`,
+      make: () => rtnetlink.addRoute(range, link.ifindex, ROUTE_TABLE),
+    },
+    {
+      text: `${ip} rule add from ${from} lookup ${ROUTE_TABLE} priority ${ROUTE_TABLE}`,
+      make: () => rtnetlink.addRule(from, ROUTE_TABLE, ROUTE_TABLE),
+    },
+  ];
+}
+
+const IPV6_SETTINGS = "/proc/sys/net/ipv6/conf";
+
+function hostHasIpv6(): boolean {
+  return existsSync(IPV6_SETTINGS);
+}
+
+/** There is no netlink for these in the package. What a read-only /proc already holds is left as it is. */
+function setIpv6(name: string, setting: string, value: string): void {
+  const path = `${IPV6_SETTINGS}/${name}/${setting}`;
+  if (!existsSync(path) || readFileSync(path, "utf8").trim() === value) return;
+  try {
+    writeFileSync(path, value);
+  } catch (error) {
+    throw new DatapathError("failed", `Cannot set "${path}" to ${value}: ${(error as Error).message}`, error);
+  }
+}

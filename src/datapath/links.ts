@@ -1,0 +1,157 @@
+import { DatapathError } from "./error.ts";
+import { IpMonitor, type LinkHint, type LinkMonitor } from "./link-monitor.ts";
+import { type Link, type Rtnetlink, RtnetlinkSocket } from "./rtnetlink-socket.ts";
+
+/** Beyond so many changed links one list of all is cheaper than asking for each. @source measured: 0.2 ms a link, 2,003 in 154 ms */
+const ASK_EACH = 200;
+/** Events come in bunches of a few for one plug. */
+const COALESCE_MS = 4;
+const RESYNC_MS = 60_000;
+const RETRY_MS = 500;
+
+/**
+ * The links of this network namespace, now. Events are hints: each changed link is asked for, and one that a
+ * list does not show is gone only when the kernel, asked for it alone, says so.
+ */
+export class LinkTable {
+  readonly #rtnetlink: Pick<Rtnetlink, "links" | "linkAt" | "close">;
+  readonly #monitor: LinkMonitor | undefined;
+  readonly #byIndex = new Map<number, Link>();
+  #byName = new Map<string, Link>();
+  readonly #listeners = new Set<() => void>();
+  #dirty = new Set<number>();
+  #listAll = false;
+  #work: Promise<void> | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #isComplete = false;
+  #closed = false;
+
+  /** Prefer {@link LinkTable.watch}. */
+  constructor(rtnetlink: Pick<Rtnetlink, "links" | "linkAt" | "close">, monitor?: LinkMonitor) {
+    this.#rtnetlink = rtnetlink;
+    this.#monitor = monitor;
+  }
+
+  /** Follows the links from now on; complete when it resolves. @throws {DatapathError} */
+  static async watch(): Promise<LinkTable> {
+    const table = new LinkTable(new RtnetlinkSocket(), new IpMonitor());
+    await table.start();
+    return table;
+  }
+
+  /** The links once, for a command. @throws {DatapathError} */
+  static async list(): Promise<LinkTable> {
+    const table = new LinkTable(new RtnetlinkSocket());
+    await table.start();
+    await table.close();
+    return table;
+  }
+
+  /** @throws {DatapathError} */
+  async start(): Promise<void> {
+    await this.#monitor?.start((hint) => this.#heard(hint));
+    await this.#readAll();
+    this.#isComplete = true;
+    this.#resyncLater();
+  }
+
+  /** True once every link has been listed. */
+  get isComplete(): boolean {
+    return this.#isComplete;
+  }
+
+  get(name: string): Link | undefined {
+    return this.#byName.get(name);
+  }
+
+  all(): readonly Link[] {
+    return [...this.#byName.values()];
+  }
+
+  /** Calls back after each change of what {@link get} would say. Returns the way to stop. */
+  onChange(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => {
+      this.#listeners.delete(listener);
+    };
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    clearTimeout(this.#timer);
+    this.#monitor?.close();
+    await this.#work;
+    this.#rtnetlink.close();
+  }
+
+  #heard(hint: LinkHint): void {
+    if (hint.kind === "missed") this.#listAll = true;
+    else for (const ifindex of hint.ifindexes) this.#dirty.add(ifindex);
+    this.#begin();
+  }
+
+  #begin(): void {
+    if (this.#closed || !this.#isComplete) return;
+    this.#work ??= this.#catchUp().finally(() => {
+      this.#work = undefined;
+      if (this.#listAll || this.#dirty.size > 0) this.#begin();
+    });
+  }
+
+  async #catchUp(): Promise<void> {
+    await new Promise((resolve) => setTimeout(resolve, COALESCE_MS));
+    const dirty = this.#dirty;
+    const listAll = this.#listAll || dirty.size > ASK_EACH;
+    this.#dirty = new Set();
+    this.#listAll = false;
+    try {
+      const changed = listAll ? await this.#readAll() : await this.#readEach(dirty);
+      if (changed) for (const listener of this.#listeners) listener();
+    } catch (error) {
+      if (!(error instanceof DatapathError)) throw error;
+      // What was not read is still to be read; the kernel may be short of memory for a moment.
+      this.#listAll = true;
+      await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+    }
+  }
+
+  async #readEach(ifindexes: Iterable<number>): Promise<boolean> {
+    let changed = false;
+    for (const ifindex of ifindexes)
+      changed = this.#put(ifindex, await this.#rtnetlink.linkAt(ifindex)) || changed;
+    if (changed) this.#index();
+    return changed;
+  }
+
+  async #readAll(): Promise<boolean> {
+    const listed = await this.#rtnetlink.links();
+    let changed = false;
+    for (const link of listed) changed = this.#put(link.ifindex, link) || changed;
+    const seen = new Set(listed.map(({ ifindex }) => ifindex));
+    const unseen = [...this.#byIndex.keys()].filter((ifindex) => !seen.has(ifindex));
+    if (changed) this.#index();
+    return (await this.#readEach(unseen)) || changed;
+  }
+
+  #put(ifindex: number, link: Link | undefined): boolean {
+    const known = this.#byIndex.get(ifindex);
+    if (link === undefined) return this.#byIndex.delete(ifindex);
+    this.#byIndex.set(ifindex, link);
+    return known === undefined || known.name !== link.name || known.up !== link.up || known.mac !== link.mac;
+  }
+
+  /** A name may have gone to another link, so names follow from the indexes: the newest has it. */
+  #index(): void {
+    const links = [...this.#byIndex.values()].sort((a, b) => a.ifindex - b.ifindex);
+    this.#byName = new Map(links.map((link) => [link.name, link]));
+  }
+
+  /** Catches what no event told; a list of all that is short takes nothing away. */
+  #resyncLater(): void {
+    if (this.#monitor === undefined || this.#closed) return;
+    this.#timer = setTimeout(() => {
+      this.#heard({ kind: "missed" });
+      this.#resyncLater();
+    }, RESYNC_MS).unref();
+  }
+}

@@ -1,0 +1,204 @@
+import { BASE_MAPS, BASE_RULE_COUNTS, PEER, PORT_CHAIN_PREFIX } from "./base-ruleset.ts";
+import { DatapathError } from "./error.ts";
+import { type Element, type Fact, factId, factsOf, factValue, type PortChain } from "./fact.ts";
+import { numberOf } from "./link-local.ts";
+import type { Identity, Plumbing } from "./plumbing.ts";
+import { portRuleCount } from "./script.ts";
+
+/** Our part of the kernel's ruleset, read back. */
+export interface Ruleset {
+  /** By {@link factId}. */
+  readonly facts: ReadonlyMap<string, Fact>;
+  /** True when our three tables stand as this version makes them. */
+  readonly baseIntact: boolean;
+}
+
+/** What there is before anything was made. */
+export const EMPTY_RULESET: Ruleset = { facts: new Map(), baseIntact: false };
+
+/**
+ * Reads the objects of `nft -j list table` for each of our tables.
+ *
+ * @throws {DatapathError} `malformed` if they are not what nft prints.
+ */
+export function readListing(objects: readonly unknown[]): Ruleset {
+  const chains = new Map<string, ListedChain>();
+  const maps = new Set<string>();
+  const elements: Element[] = [];
+  for (const object of objects) {
+    const [kind, body] = only(object);
+    if (kind === "chain") {
+      const chain = { name: text(body["name"]), device: body["dev"], rules: [] };
+      chains.set(`${text(body["family"])} ${chain.name}`, chain);
+    } else if (kind === "rule") {
+      chains.get(`${text(body["family"])} ${text(body["chain"])}`)?.rules.push(body);
+    } else if (kind === "map" || kind === "set") {
+      const name = text(body["name"]);
+      maps.add(name);
+      if (name !== "learned_ip") elements.push(...elementsOf(name, kind, body["elem"]));
+    }
+  }
+  const facts = new Map<string, Fact>(elements.map((element) => [factId(element), element]));
+  let strangers = 0;
+  for (const [id, chain] of chains) {
+    if (BASE_RULE_COUNTS.has(id)) continue;
+    const fact = portChainOf(chain, facts);
+    if (fact === undefined) strangers += 1;
+    else facts.set(factId(fact), fact);
+  }
+  const counted = [...BASE_RULE_COUNTS].every(([id, count]) => chains.get(id)?.rules.length === count);
+  const baseIntact = counted && strangers === 0 && BASE_MAPS.every((name) => maps.has(name));
+  return { facts, baseIntact };
+}
+
+interface ListedChain {
+  readonly name: string;
+  readonly device: unknown;
+  readonly rules: Json[];
+}
+
+type Json = Readonly<Record<string, unknown>>;
+
+/** A damaged chain of a port is given ifindex 0, so that it is what nobody wants and gets replaced. */
+function portChainOf(chain: ListedChain, facts: ReadonlyMap<string, Fact>): PortChain | undefined {
+  if (!chain.name.startsWith(PORT_CHAIN_PREFIX)) return undefined;
+  const portId = chain.name.slice(PORT_CHAIN_PREFIX.length);
+  const interfaceName = typeof chain.device === "string" ? chain.device : "";
+  const last = chain.rules.at(-1);
+  const [, ifindex, twinOf] = /^ifindex (\d+) number (\d+)$/.exec(String(last?.["comment"])) ?? [];
+  const isIpv6Only = facts.has(`only6 ${interfaceName}`);
+  const isWhole = chain.rules.length === portRuleCount(isIpv6Only) && forwardsTo(last) === PEER;
+  return {
+    kind: "chain",
+    portId,
+    interfaceName,
+    ifindex: isWhole ? Number(ifindex ?? 0) : 0,
+    twinOf: Number(twinOf ?? 0),
+    isIpv6Only,
+  };
+}
+
+/** nft prints an interface that is gone as a number. */
+function forwardsTo(rule: Json | undefined): unknown {
+  const statements = Array.isArray(rule?.["expr"]) ? (rule["expr"] as readonly unknown[]) : [];
+  for (const statement of statements) {
+    const [kind, body] = only(statement);
+    if (kind === "fwd") return body["dev"];
+  }
+  return undefined;
+}
+
+function elementsOf(map: string, kind: "map" | "set", listed: unknown): readonly Element[] {
+  if (listed === undefined) return [];
+  if (!Array.isArray(listed)) throw malformed(`elements of "${map}"`, listed);
+  return (listed as readonly unknown[]).map((entry) => {
+    const [left, right] = kind === "map" && Array.isArray(entry) ? (entry as readonly unknown[]) : [entry];
+    const wrapped = isObject(left) && isObject(left["elem"]) ? left["elem"] : { val: left };
+    const value = wrapped["val"];
+    const key =
+      isObject(value) && Array.isArray(value["concat"]) ? (value["concat"] as readonly unknown[]) : [value];
+    const comment = wrapped["comment"];
+    // nft prints the name of whatever has that index now; we always write the key itself.
+    const data = map === "interface" && typeof right === "string" ? key[0] : right;
+    return {
+      kind: "element",
+      map,
+      key: key.map(text),
+      data: data === undefined ? undefined : text(data),
+      portId: typeof comment === "string" ? comment : undefined,
+    };
+  });
+}
+
+/** Every port that a listing shows any part of, by its id, with all that belongs to it. */
+export function factsByPort(facts: ReadonlyMap<string, Fact>): ReadonlyMap<string, readonly Fact[]> {
+  const ownerOfNumber = new Map<number, string>();
+  const ownerOfMark = new Map<string, string>();
+  const ownerOfInterface = new Map<string, string>();
+  for (const fact of facts.values()) {
+    if (fact.kind === "chain") {
+      ownerOfMark.set(String(fact.ifindex), fact.portId);
+      ownerOfInterface.set(fact.interfaceName, fact.portId);
+    } else if (fact.portId !== undefined) {
+      const number = numberOf(fact.data ?? "");
+      if (number !== undefined) ownerOfNumber.set(number, fact.portId);
+    }
+  }
+  const owned = new Map<string, Fact[]>();
+  for (const fact of facts.values()) {
+    const owner = ownerOf(fact) ?? "";
+    const list = owned.get(owner);
+    if (list === undefined) owned.set(owner, [fact]);
+    else list.push(fact);
+  }
+  return owned;
+
+  function ownerOf(fact: Fact): string | undefined {
+    if (fact.kind === "chain" || fact.portId !== undefined) return fact.portId;
+    const [key = ""] = fact.key;
+    if (fact.map === "interface") return ownerOfMark.get(key);
+    if (fact.map === "only6") return ownerOfInterface.get(key);
+    const number = numberOf(key);
+    return number === undefined ? undefined : ownerOfNumber.get(number);
+  }
+}
+
+/** The plumbings that are complete in a listing; what is partial is left out. */
+export function plumbingsOf(facts: ReadonlyMap<string, Fact>): readonly Plumbing[] {
+  const plumbings: Plumbing[] = [];
+  for (const owned of factsByPort(facts).values()) {
+    const plumbing = plumbingOf(owned);
+    if (plumbing !== undefined && factsOf(plumbing).every((fact) => isHeld(facts, fact)))
+      plumbings.push(plumbing);
+  }
+  return plumbings;
+}
+
+/** Whether the kernel holds exactly that. */
+export function isHeld(facts: ReadonlyMap<string, Fact>, wanted: Fact): boolean {
+  const held = facts.get(factId(wanted));
+  return held !== undefined && factValue(held) === factValue(wanted);
+}
+
+function plumbingOf(owned: readonly Fact[]): Plumbing | undefined {
+  const chain = owned.find((fact) => fact.kind === "chain");
+  const mac = owned.find((fact) => fact.kind === "element" && fact.map === "guest_mac");
+  if (chain?.kind !== "chain" || mac?.kind !== "element" || mac.data === undefined) return undefined;
+  const identities = owned.flatMap((fact): readonly Identity[] => {
+    if (fact.kind !== "element" || fact.portId === undefined || fact.data === undefined) return [];
+    const [, fixedAddress] = fact.key;
+    const number = numberOf(fact.data);
+    return number === undefined || fixedAddress === undefined ? [] : [{ number, fixedAddress }];
+  });
+  if (identities.length === 0) return undefined;
+  // The one that serves IPv6 first: order is how a plumbing says which that is.
+  identities.sort(
+    (a, b) => Number(b.number === chain.twinOf) - Number(a.number === chain.twinOf) || a.number - b.number,
+  );
+  const { portId, interfaceName, ifindex } = chain;
+  return { portId, interfaceName, ifindex, mac: mac.data, identities };
+}
+
+function only(object: unknown): readonly [string, Json] {
+  if (!isObject(object)) throw malformed("an object", object);
+  const [entry] = Object.entries(object);
+  if (entry === undefined) throw malformed("an object", object);
+  return [entry[0], isObject(entry[1]) ? entry[1] : {}];
+}
+
+function isObject(value: unknown): value is Json {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function text(value: unknown): string {
+  if (typeof value === "string" || typeof value === "number") return String(value);
+  throw malformed("a name or a number", value);
+}
+
+function malformed(what: string, value: unknown): DatapathError {
+  const shown = JSON.stringify(value)?.slice(0, 120);
+  return new DatapathError(
+    "malformed",
+    `Cannot read the ruleset: nft printed ${shown} where ${what} was expected; is this nftables 1.0 or newer?`,
+  );
+}

@@ -1,0 +1,168 @@
+import { spawn } from "node:child_process";
+import { createNetlink, type NetlinkSocket } from "netlink";
+import { DatapathError, type DatapathErrorCode } from "./error.ts";
+
+/** The edge to nf_tables. */
+export interface Nft {
+  /**
+   * Carries out a script as one transaction: all of it or nothing.
+   *
+   * @throws {DatapathError} `rejected` with nft's own words, or a code about the host.
+   */
+  apply(script: readonly string[]): Promise<void>;
+  /** The objects of `nft -j list table`, or undefined where there is no such table. @throws {DatapathError} */
+  listTable(family: string, name: string): Promise<readonly unknown[] | undefined>;
+  /** The objects of `nft -j list chains`: every chain of every family, without rules. @throws {DatapathError} */
+  listChains(): Promise<readonly unknown[]>;
+  /** The objects of `nft -j list chain`. @throws {DatapathError} */
+  listChain(family: string, table: string, name: string): Promise<readonly unknown[]>;
+  /**
+   * The kernel's count of committed transactions in this network namespace, anybody's: while it stands still,
+   * no rule has changed. (A device that goes takes its chains along without being counted before Linux 6.16.)
+   *
+   * @throws {DatapathError}
+   */
+  generation(): Promise<number>;
+  close(): void;
+}
+
+/** @source linux/netlink.h */
+const NETLINK_NETFILTER = 12;
+/** @source linux/netfilter/nfnetlink.h NFNL_SUBSYS_NFTABLES, linux/netfilter/nf_tables.h NFT_MSG_GETGEN, NFTA_GEN_ID */
+const GET_GENERATION = (10 << 8) | 16;
+const GENERATION_ATTRIBUTE = 1;
+/** `struct nfgenmsg`: no family, version 0, no resource id. */
+const NFGENMSG = Buffer.alloc(4);
+
+/** {@link Nft} by the `nft` command, and by netlink for what must be quick. */
+export class NftProcess implements Nft {
+  readonly #command: string;
+  readonly #timeoutMs: number;
+  #netlink: NetlinkSocket | undefined;
+
+  constructor(options: { readonly command?: string; readonly timeoutMs?: number } = {}) {
+    this.#command = options.command ?? "nft";
+    this.#timeoutMs = options.timeoutMs ?? 30_000;
+  }
+
+  async apply(script: readonly string[]): Promise<void> {
+    await this.#run(["-f", "-"], `${script.join("\n")}\n`);
+  }
+
+  async listTable(family: string, name: string): Promise<readonly unknown[] | undefined> {
+    try {
+      return await this.#list(["list", "table", family, name]);
+    } catch (error) {
+      if (error instanceof DatapathError && error.code === "rejected") return undefined;
+      throw error;
+    }
+  }
+
+  listChains(): Promise<readonly unknown[]> {
+    return this.#list(["list", "chains"]);
+  }
+
+  listChain(family: string, table: string, name: string): Promise<readonly unknown[]> {
+    return this.#list(["list", "chain", family, table, name]);
+  }
+
+  async generation(): Promise<number> {
+    try {
+      this.#netlink ??= createNetlink(NETLINK_NETFILTER);
+      const [[message]] = await this.#netlink.request(GET_GENERATION, NFGENMSG, { timeout: 5_000 });
+      const generation = message === undefined ? undefined : generationIn(message.data);
+      if (generation === undefined) throw new Error("the answer has no generation");
+      return generation;
+    } catch (error) {
+      throw new DatapathError(
+        "no-kernel-support",
+        `Cannot ask the kernel for the ruleset's generation: ${(error as Error).message}. It must have nf_tables (modprobe nf_tables), and this must run as root`,
+        error,
+      );
+    }
+  }
+
+  close(): void {
+    this.#netlink?.close();
+    this.#netlink = undefined;
+  }
+
+  async #list(words: readonly string[]): Promise<readonly unknown[]> {
+    const printed = await this.#run(["-j", ...words], "");
+    const parsed = JSON.parse(printed) as { readonly nftables?: readonly unknown[] };
+    return parsed.nftables ?? [];
+  }
+
+  #run(words: readonly string[], input: string): Promise<string> {
+    return new Promise((resolve, reject) => {
+      const child = spawn(this.#command, words, {
+        env: { ...process.env, LC_ALL: "C", PATH: `${process.env["PATH"] ?? ""}:/usr/sbin:/sbin` },
+        timeout: this.#timeoutMs,
+        killSignal: "SIGKILL",
+      });
+      const printed: Buffer[] = [];
+      const complaints: Buffer[] = [];
+      child.stdout.on("data", (chunk: Buffer) => printed.push(chunk));
+      child.stderr.on("data", (chunk: Buffer) => complaints.push(chunk));
+      // nft that ends early closes its input; its exit says why.
+      child.stdin.on("error", () => undefined);
+      child.on("error", (error: NodeJS.ErrnoException) => reject(notStarted(this.#command, error)));
+      child.on("close", (code, signal) => {
+        if (code === 0) resolve(Buffer.concat(printed).toString());
+        else if (signal !== null) reject(killed(this.#timeoutMs, signal));
+        else reject(refused(Buffer.concat(complaints).toString()));
+      });
+      child.stdin.end(input);
+    });
+  }
+}
+
+function generationIn(data: Buffer): number | undefined {
+  for (let at = NFGENMSG.length; at + 4 <= data.length; ) {
+    const length = data.readUInt16LE(at);
+    if (data.readUInt16LE(at + 2) === GENERATION_ATTRIBUTE) return data.readUInt32BE(at + 4);
+    if (length < 4) return undefined;
+    at += (length + 3) & ~3;
+  }
+  return undefined;
+}
+
+function notStarted(command: string, error: NodeJS.ErrnoException): DatapathError {
+  if (error.code === "ENOENT") {
+    return new DatapathError(
+      "no-nft",
+      `Cannot run "${command}": it is not installed. Install it: apt-get install nftables`,
+      error,
+    );
+  }
+  return new DatapathError("failed", `Cannot run "${command}": ${error.message}`, error);
+}
+
+function killed(timeoutMs: number, signal: string): DatapathError {
+  return new DatapathError(
+    "timeout",
+    `Cannot change the ruleset: nft was ended by ${signal} (it may take ${timeoutMs} ms)`,
+  );
+}
+
+const COMPLAINTS: readonly (readonly [RegExp, DatapathErrorCode, string])[] = [
+  [/Operation not permitted|you must be root/, "no-privilege", "this needs CAP_NET_ADMIN: run it as root"],
+  [
+    /Operation not supported|Protocol not supported|cache initialization failed|Unable to initialize Netlink/,
+    "no-kernel-support",
+    "the kernel lacks nf_tables for the netdev family: it must be Linux 5.10 or newer with CONFIG_NF_TABLES_NETDEV and CONFIG_NFT_FWD_NETDEV",
+  ],
+];
+
+/** nft repeats the line with a marker below it; the first line has it all. */
+function refused(complaint: string): DatapathError {
+  const [first = ""] = complaint.split("\n").filter((line) => line.trim() !== "");
+  const words =
+    first
+      .replace(/^\/dev\/stdin:/, "line ")
+      .trim()
+      .slice(0, 300) || "nft said nothing";
+  const [, code, remedy] = COMPLAINTS.find(([pattern]) => pattern.test(complaint)) ?? [];
+  if (code !== undefined) return new DatapathError(code, `Cannot change the ruleset: ${words}; ${remedy}`);
+  return new DatapathError("rejected", `Cannot change the ruleset: the kernel refused (${words})`);
+}

@@ -15,8 +15,7 @@ describe("every source file", () => {
     const bare = files.flatMap((file) => {
       const lines = file.text.split("\n");
       return lines.flatMap((line, index) => {
-        const [, name] =
-          /^export (?:async )?(?:function\*?|class|const) (\w+)/.exec(line) ?? [];
+        const [, name] = /^export (?:async )?(?:function\*?|class|const) (\w+)/.exec(line) ?? [];
         if (name === undefined || (lines[index - 1] ?? "").trim().endsWith("*/")) return [];
         return [`${file.path}:${index + 1} ${name}`];
       });

@@ -13,7 +13,9 @@ export interface ConfigProblem {
   readonly key: string | undefined;
   /** Where it is, if that is known: `/config/templates/default`. */
   readonly znode: string | undefined;
-  /** Key, value (never of a secret), place, reason and remedy, for the log and for `status`. */
+  /** Value (never of a secret) and what is wrong with it, as the rest of a sentence. */
+  readonly reason: string;
+  /** Key, value, place, reason and remedy, for the log and for `status`. */
   readonly sentence: string;
 }
 
@@ -109,6 +111,7 @@ function problemOf(
   return {
     key: spec.key,
     znode: origin?.source,
+    reason: `${value}${why}`,
     sentence: `Cannot use ${spec.key}${where}: ${value}${why}; still using ${still}${unit}. To repair it: mn-conf set ${target}'${spec.key} : ${example}'`,
   };
 }

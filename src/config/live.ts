@@ -206,8 +206,9 @@ class LiveLayers {
       const target = targetOf({ source: path });
       const remedy =
         target === "" ? "Repair its text." : `To write it anew: mn-conf set --clear ${target}'…'`;
-      const sentence = `${reasonOf(error)}; still using what it said before. ${remedy}`;
-      return { object: before, problem: { key: undefined, znode: path, sentence } };
+      const reason = reasonOf(error);
+      const sentence = `${reason}; still using what it said before. ${remedy}`;
+      return { object: before, problem: { key: undefined, znode: path, reason, sentence } };
     }
   }
 }

@@ -7,6 +7,7 @@ import {
   type ObjectNode,
   objectOf,
   scalarText,
+  typeName,
 } from "./tree.ts";
 
 /** A string made of neighbours, and a reference chain that doubles it, must end somewhere. */
@@ -89,7 +90,7 @@ function joinTwo(left: HoconNode, right: HoconNode): HoconNode | undefined {
   if (leftText === undefined || rightText === undefined)
     throw new HoconError(
       "type",
-      `${article(left)} and ${article(right)} cannot stand side by side; put a comma or a line end between them`,
+      `${typeName(left)} and ${typeName(right)} cannot stand side by side; put a comma or a line end between them`,
       right.origin?.line,
     );
   if (leftText.length + rightText.length > MAX_TEXT)
@@ -104,8 +105,4 @@ function itemsOf(node: HoconNode, neighbour: HoconNode): readonly HoconNode[] | 
   const numbered = [...node.fields].filter(([key]) => /^\d+$/.test(key));
   if (numbered.length === 0) return undefined;
   return numbered.sort(([a], [b]) => Number(a) - Number(b)).map(([, item]) => item);
-}
-
-function article(node: HoconNode): string {
-  return node.kind === "object" ? "an object" : `a ${node.kind}`;
 }

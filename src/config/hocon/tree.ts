@@ -109,11 +109,10 @@ export function isResolved(node: HoconNode): boolean {
   }
 }
 
-/** What a value is called in a sentence. */
+/** What a value is called in a sentence, with its article. */
 export function typeName(node: HoconNode): string {
-  return node.kind === "reference" || node.kind === "concat" || node.kind === "merge"
-    ? "reference"
-    : node.kind;
+  if (node.kind === "reference" || node.kind === "concat" || node.kind === "merge") return "a reference";
+  return node.kind === "object" ? "an object" : `a ${node.kind}`;
 }
 
 /** The text of a scalar, as a string key would read it; undefined for a list, an object or a reference. */

@@ -69,10 +69,6 @@ const NEWCOMER = cast("new-green", "green", GREEN, "10.0.0.7", 7, "plugged in wh
 const SECRET = "the-demo-secret";
 const PATHS = ["/openstack/latest/meta_data.json", "/latest/meta-data/local-ipv4", "/latest/user-data"];
 
-if (process.argv.includes("--help")) process.stdout.write(usage);
-else if (process.env["MN_METADATA_DEMO"] === undefined) enterOwnNamespace();
-else await play(process.argv.includes("--keep"));
-
 /** Starts again in namespaces of its own: nothing that happens there can reach or change the machine. */
 function enterOwnNamespace(): void {
   const isRoot = process.getuid?.() === 0;
@@ -326,3 +322,7 @@ function hints(folder: string): void {
 
 `);
 }
+
+if (process.argv.includes("--help")) process.stdout.write(usage);
+else if (process.env["MN_METADATA_DEMO"] === undefined) enterOwnNamespace();
+else await play(process.argv.includes("--keep"));

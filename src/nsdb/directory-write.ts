@@ -8,7 +8,7 @@ import { parentPath } from "./paths.ts";
 import type { WriteOp } from "./store.ts";
 
 const LOCK_FILE = ".lock";
-const LOCK_WAIT_S = 10;
+const LOCK_WAIT_S = 30;
 
 /** What a path will hold: its data, or undefined where it will be gone. */
 type Outcome = ReadonlyMap<string, Buffer | undefined>;

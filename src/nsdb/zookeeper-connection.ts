@@ -16,6 +16,7 @@ import type { ZookeeperHost } from "./nsdb-url.ts";
  * It reaches into private parts, so the package's version is pinned and its shape asserted.
  */
 export class ZookeeperConnection {
+  readonly server: ZookeeperHost;
   readonly #client: Client;
   readonly #manager: ConnectionManager;
   readonly #rejects = new Set<(error: ConnectionEnd) => void>();
@@ -34,6 +35,7 @@ export class ZookeeperConnection {
   }
 
   private constructor(server: ZookeeperHost, options: ConnectionOptions) {
+    this.server = server;
     this.#client = zookeeper.createClient("127.0.0.1", { sessionTimeout: options.sessionTimeoutMs });
     this.#manager = connectionManagerOf(this.#client);
     // Given as an object, since the package's own parser takes an IPv6 address apart.

@@ -104,7 +104,8 @@ export class ZookeeperSession {
       if (!isFirst) this.#become("renewed");
       isFirst = false;
       this.#become("connected");
-      await connection.ended;
+      const end = await connection.ended;
+      this.#failures.set(formatHost(connection.server), end.message);
       this.#connection = undefined;
       this.#lostAt = performance.now();
       if (connection.seenZxid > this.#seenZxid) this.#seenZxid = connection.seenZxid;
@@ -128,6 +129,7 @@ export class ZookeeperSession {
           signal,
           seenZxid: this.#seenZxid,
         });
+        this.#failures.delete(formatHost(host));
         if (this.isOpen) return connection;
         await connection.close();
       } catch (error) {

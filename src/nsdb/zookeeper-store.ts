@@ -107,6 +107,7 @@ export class ZookeeperStore implements Store {
   }
 
   async write(ops: readonly WriteOp[]): Promise<void> {
+    if (ops.length === 0) return;
     const steps = ops.map((op) => ({ ...op, path: this.#full(op.path) }));
     let parents: readonly string[] = [];
     for (let attempt = 1; ; attempt += 1) {

@@ -132,6 +132,11 @@ export function storeContract(name: string, open: () => Promise<StoreFixture>): 
       expect(await store.get("/old")).toBeUndefined();
     });
 
+    it("write() of nothing does nothing", async () => {
+      await store.write([]);
+      expect(await store.children("/zoom")).toBeUndefined();
+    });
+
     it("write() deletes leaves only", async () => {
       await create("/a/b", "1");
       expect(

@@ -75,8 +75,8 @@ describe("a ZooKeeper connection", () => {
     relay.onReply = () => undefined;
     const before = performance.now();
     const read = store.get("/a");
-    await vi.waitFor(() => expect(seen).toContain("suspended"), { timeout: 3_000 });
-    expect(performance.now() - before).toBeLessThan(2_500);
+    await vi.waitFor(() => expect(seen).toContain("suspended"), { timeout: 6_000 });
+    expect(performance.now() - before).toBeLessThan(4_000);
     relay.onReply = (chunk, toClient) => toClient.write(chunk);
     expect((await read)?.data.toString()).toBe("1");
   });
@@ -189,7 +189,7 @@ describe("a ZooKeeper connection", () => {
         await store.get("/w", () => undefined);
       }
     };
-    await lose(200);
+    await lose(100);
     const settled = heapUsed();
     await lose(1_000);
     const grown = heapUsed() - settled;
@@ -200,7 +200,7 @@ describe("a ZooKeeper connection", () => {
     await put("/w", "after");
     await vi.waitFor(() => expect(value).toBe("after"), { timeout: 2_000 });
     watch.close();
-  }, 120_000);
+  }, 180_000);
 
   it("with a new session reads everything again: nothing that changed meanwhile is missed", async () => {
     await put("/changed", "1");

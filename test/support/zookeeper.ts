@@ -35,6 +35,7 @@ export class ZookeeperServer {
         ...flags,
         "-Dzookeeper.jmx.log4j.disable=true",
         "-Djute.maxbuffer=4194304",
+        "-Dzookeeper.forceSync=no",
         "-cp",
         jars.join(":"),
         main,

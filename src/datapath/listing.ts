@@ -28,7 +28,7 @@ export function readListing(objects: readonly unknown[]): Ruleset {
   for (const object of objects) {
     const [kind, body] = only(object);
     if (kind === "chain") {
-      const chain = { name: text(body["name"]), device: body["dev"], rules: [] };
+      const chain = { name: text(body["name"]), rules: [] };
       chains.set(`${text(body["family"])} ${chain.name}`, chain);
     } else if (kind === "rule") {
       chains.get(`${text(body["family"])} ${text(body["chain"])}`)?.rules.push(body);
@@ -53,7 +53,6 @@ export function readListing(objects: readonly unknown[]): Ruleset {
 
 interface ListedChain {
   readonly name: string;
-  readonly device: unknown;
   readonly rules: Json[];
 }
 
@@ -63,9 +62,9 @@ type Json = Readonly<Record<string, unknown>>;
 function portChainOf(chain: ListedChain, facts: ReadonlyMap<string, Fact>): PortChain | undefined {
   if (!chain.name.startsWith(PORT_CHAIN_PREFIX)) return undefined;
   const portId = chain.name.slice(PORT_CHAIN_PREFIX.length);
-  const interfaceName = typeof chain.device === "string" ? chain.device : "";
   const last = chain.rules.at(-1);
-  const [, ifindex, twinOf] = /^ifindex (\d+) number (\d+)$/.exec(String(last?.["comment"])) ?? [];
+  const [, interfaceName = "", ifindex, twinOf] =
+    /^interface (\S+) ifindex (\d+) number (\d+)$/.exec(String(last?.["comment"])) ?? [];
   const isIpv6Only = facts.has(`only6 ${interfaceName}`);
   const isWhole = chain.rules.length === portRuleCount(isIpv6Only) && forwardsTo(last) === PEER;
   return {

@@ -27,13 +27,13 @@ function chainLines({ portId, interfaceName, ifindex, twinOf, isIpv6Only }: Port
     `add rule ${chain} jump from_guest`,
     ...(isIpv6Only ? [`add rule ${chain} meta protocol ip ${anyIpv4}`] : []),
     `add rule ${chain} ip6 saddr set ip6 saddr & ::ffff:ffff:ffff:ffff | ${twinPrefixOf(twinOf)} ${toProxy}`,
-    `add rule ${chain} counter fwd to "${PEER}" comment "${chainComment(ifindex, twinOf)}"`,
+    `add rule ${chain} counter fwd to "${PEER}" comment "${chainComment(interfaceName, ifindex, twinOf)}"`,
   ];
 }
 
-/** What only the comment of a port's last rule tells an observer. */
-export function chainComment(ifindex: number, twinOf: number): string {
-  return `ifindex ${ifindex} number ${twinOf}`;
+/** What only the comment of a port's last rule tells an observer: nft 1.0 leaves the device out of its JSON. */
+export function chainComment(interfaceName: string, ifindex: number, twinOf: number): string {
+  return `interface ${interfaceName} ifindex ${ifindex} number ${twinOf}`;
 }
 
 /** How many rules {@link chainComment}'s chain has. */

@@ -48,7 +48,7 @@ export class DirectoryStore implements Store {
     await withDirectoryLock(this.#folder, () => applyToDirectory(this.#folder, ops));
   }
 
-  onSession(_listener: (state: SessionState) => void): () => void {
+  onSession(_listener: (state: SessionState, detail?: string) => void): () => void {
     return () => undefined; // A folder has no session that could be lost.
   }
 

@@ -75,7 +75,8 @@ function parseName(tokens: Tokens): string {
     tokens.expect("]");
     return `[${name}]`;
   }
-  if (tokens.kind === "word") return tokens.next();
+  // The printer gives a field that it has no name for by number.
+  if (tokens.kind === "word" || /^\d+$/.test(tokens.text)) return tokens.next();
   throw tokens.wrong("a field's name should be here");
 }
 

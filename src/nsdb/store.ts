@@ -54,8 +54,12 @@ export interface Store {
    * @throws {NsdbError} Also `no-node`, `node-exists`, `bad-version`, `not-empty`, whose `path` names the step; `usage`.
    */
   write(ops: readonly WriteOp[]): Promise<void>;
-  /** Listens to the session, from now on. Returns the way to stop. */
-  onSession(listener: (state: SessionState) => void): () => void;
+  /**
+   * Listens to the session, from now on. Returns the way to stop.
+   *
+   * @param listener Also told the server, and why it was lost where it was: `10.0.0.1:2181: read ECONNRESET`.
+   */
+  onSession(listener: (state: SessionState, detail?: string) => void): () => void;
   /** The state now. */
   readonly session: SessionState;
   close(): Promise<void>;

@@ -24,7 +24,7 @@ const REMEMBER_ZXID_MS = 10_000;
 export class ZookeeperSession {
   readonly #hosts: readonly ZookeeperHost[];
   readonly #options: { readonly digest: string | undefined; readonly sessionTimeoutMs: number };
-  readonly #listeners = new Set<(state: SessionState) => void>();
+  readonly #listeners = new Set<(state: SessionState, detail?: string) => void>();
   readonly #waiters = new Set<() => void>();
   readonly #failures = new Map<string, string>();
   readonly #closing = new AbortController();
@@ -57,7 +57,7 @@ export class ZookeeperSession {
     return said.length === 0 ? "no server has answered yet" : said.join("; ");
   }
 
-  onState(listener: (state: SessionState) => void): () => void {
+  onState(listener: (state: SessionState, detail?: string) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
   }
@@ -99,17 +99,18 @@ export class ZookeeperSession {
         continue;
       }
       const since = performance.now();
+      const server = formatHost(connection.server);
       this.#connection = connection;
       for (const wake of this.#waiters) wake();
-      if (!isFirst) this.#become("renewed");
+      if (!isFirst) this.#become("renewed", server);
       isFirst = false;
-      this.#become("connected");
+      this.#become("connected", server);
       const end = await connection.ended;
-      this.#failures.set(formatHost(connection.server), end.message);
+      this.#failures.set(server, end.message);
       this.#connection = undefined;
       this.#lostAt = performance.now();
       if (connection.seenZxid > this.#seenZxid) this.#seenZxid = connection.seenZxid;
-      this.#become("suspended");
+      this.#become("suspended", `${server}: ${end.message}`);
       failedRounds = performance.now() - since < STABLE_MS ? failedRounds + 1 : 0;
       await this.#pause(failedRounds);
     }
@@ -158,10 +159,10 @@ export class ZookeeperSession {
     });
   }
 
-  #become(state: SessionState): void {
+  #become(state: SessionState, detail: string): void {
     this.#state = state;
     // From an empty stack: what a listener throws is its own affair.
-    for (const listener of this.#listeners) queueMicrotask(() => listener(state));
+    for (const listener of this.#listeners) queueMicrotask(() => listener(state, detail));
   }
 }
 

@@ -73,7 +73,7 @@ export class ZookeeperStore implements Store {
     return this.#session.state;
   }
 
-  onSession(listener: (state: SessionState) => void): () => void {
+  onSession(listener: (state: SessionState, detail?: string) => void): () => void {
     return this.#session.onState(listener);
   }
 

@@ -46,6 +46,7 @@ describe("protobuf text", () => {
       'nope{a:1 b{c:"x"}}name:"k"# c',
       'nope {\n  a: 1\n  b {\n    c: "x"\n  }\n}\nname: "k"\n',
     ],
+    ["fields by number", '103: 5 104 { 1: "x" }', '103: 5\n104 {\n  1: "x"\n}\n'],
     ["nothing", " \n\t# only this", ""],
     ["escapes", String.raw`a: "\x41\X7\101\7\n\t\?\'\"\\"`, `a: "A\\aA\\a\\n\\t?\\'\\"\\\\"\n`],
     [

@@ -73,12 +73,19 @@ describe("a ZooKeeper connection", () => {
     const store = await open(relay.address, SHORT);
     const seen = states(store);
     relay.onReply = () => undefined;
+    const details: (string | undefined)[] = [];
+    store.onSession((_, detail) => details.push(detail));
     const before = performance.now();
     const read = store.get("/a");
     await vi.waitFor(() => expect(seen).toContain("suspended"), { timeout: 6_000 });
     expect(performance.now() - before).toBeLessThan(4_000);
     relay.onReply = (chunk, toClient) => toClient.write(chunk);
     expect((await read)?.data.toString()).toBe("1");
+    expect(details).toEqual([
+      `${relay.address}: the server was silent for 1000 ms`,
+      relay.address,
+      relay.address,
+    ]);
   });
 
   it("that is idle is kept by pings", async () => {

@@ -3,6 +3,8 @@ export interface Question {
   readonly method: string;
   readonly path: string;
   readonly headers: readonly string[];
+  /** The same as they stand in a request. */
+  readonly headerLines: string;
   readonly body: Buffer | undefined;
   /** Whether asking twice is the same as asking once. */
   readonly isSafe: boolean;

@@ -177,16 +177,15 @@ export class Flight implements AnswerListener, Joinable, Turn {
     }
     if (!this.#otherSecretTried) this.#secretIndex = endpoint.secretIndex;
     this.#endpoint = endpoint;
-    const { method, path, headers, body, isSafe } = this.question;
+    const { method, headers, headerLines, body, isSafe } = this.question;
+    const path = endpoint.address.basePath + this.question.path;
     const last = this.guest.lastLine;
     const preferred = last?.endpoint === endpoint ? last.line : undefined;
-    const line = endpoint.borrow(preferred, cold || !isSafe);
+    const wants = { cold: cold || !isSafe, bodiless: body === undefined && isSafe };
+    const line = endpoint.borrow(preferred, wants);
     this.#line = line;
     const identity = this.guest.identity(settings, this.#secretIndex);
-    line.ask(
-      { method, path: endpoint.address.basePath + path, headers: headers.concat(identity), body },
-      this,
-    );
+    line.ask({ method, path, headers, headerLines, body, identity }, this);
   }
 
   #tryElsewhere(endpoint: Endpoint): void {

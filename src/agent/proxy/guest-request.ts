@@ -5,7 +5,7 @@ import type { Connection } from "./connection.ts";
 import { isCacheable, isSlowDocument } from "./documents.ts";
 import { Flight, type FlightContext } from "./flight.ts";
 import type { Guest } from "./guest.ts";
-import { hasHeader, type Screened, screenRequest } from "./headers.ts";
+import { hasHeader, headerLinesOf, type Screened, screenRequest } from "./headers.ts";
 import { makeToken, TOKEN_PATH, TTL_HEADER, ttlSeconds } from "./imds-token.ts";
 import type { Pace } from "./pace.ts";
 import type { PortShare } from "./port-share.ts";
@@ -274,9 +274,10 @@ export class GuestRequest implements Waiter {
       guest.answers.clear();
     }
     const sharable = isSafe && this.#body === undefined && !this.#alone;
-    const key = sharable ? `${method} ${path}\n${headers.join("\n")}` : undefined;
+    const headerLines = headerLinesOf(headers);
+    const key = sharable ? `${method} ${path}\n${headerLines}` : undefined;
     if (key !== undefined && this.#joined(guest, key)) return;
-    const question: Question = { method, path, headers, body: this.#body, isSafe };
+    const question: Question = { method, path, headers, headerLines, body: this.#body, isSafe };
     const flight = new Flight(context, guest, question, key);
     this.#flight = flight;
     flight.start(this);

@@ -1,11 +1,12 @@
 import type { Tenure } from "../ports/tenure.ts";
 import type { Answer, Joinable } from "./answer.ts";
+import { headerLinesOf } from "./headers.ts";
 import { identityHeaders, isSendable } from "./identity.ts";
 import { tokenExpiry } from "./imds-token.ts";
 import type { PortShare } from "./port-share.ts";
 import type { ProxySettings } from "./settings.ts";
 import type { Endpoint } from "./upstream/endpoint.ts";
-import type { Line } from "./upstream/line.ts";
+import type { Identity, Line } from "./upstream/line.ts";
 import type { Upstream } from "./upstream/upstream.ts";
 
 /** One tenure as the proxy serves it: everything that is the same for all its requests, made once. */
@@ -24,7 +25,7 @@ export class Guest {
   #settings: ProxySettings | undefined;
   #upstream: Upstream | undefined;
   #ranking: readonly Endpoint[] = [];
-  #identities: (readonly string[])[] = [];
+  #identities: Identity[] = [];
   #lastToken = { text: "", expiresAt: 0 };
 
   constructor(tenure: Tenure, share: PortShare) {
@@ -46,11 +47,15 @@ export class Guest {
   }
 
   /** @param secretIndex 0 signs with the current secret, 1 with the previous one. */
-  identity(settings: ProxySettings, secretIndex: number): readonly string[] {
+  identity(settings: ProxySettings, secretIndex: number): Identity {
     this.#follow(settings);
     const secret = secretIndex === 0 ? settings.sharedSecret : settings.previousSharedSecret;
-    this.#identities[secretIndex] ??= identityHeaders(this.tenure, secret ?? settings.sharedSecret);
-    return this.#identities[secretIndex];
+    const known = this.#identities[secretIndex];
+    if (known !== undefined) return known;
+    const headers = identityHeaders(this.tenure, secret ?? settings.sharedSecret);
+    const identity = { headers, lines: headerLinesOf(headers) };
+    this.#identities[secretIndex] = identity;
+    return identity;
   }
 
   ranking(upstream: Upstream): readonly Endpoint[] {

@@ -96,6 +96,13 @@ export function hasHeader(headers: readonly string[], name: string): boolean {
   return false;
 }
 
+/** Headers as they stand in a request or an answer. */
+export function headerLinesOf(headers: readonly string[]): string {
+  let lines = "";
+  for (let i = 0; i < headers.length; i += 2) lines += `${headers[i]}: ${headers[i + 1]}\r\n`;
+  return lines;
+}
+
 /** @source nova contract §5: eventlet refuses more than about 100, uwsgi falls silent between 101 and 150 */
 const MAX_HEADERS = 128;
 const FORBIDDEN_IN_VALUE = /[^\t\x20-\x7e\x80-\xff]/;

@@ -111,16 +111,23 @@ describe("when nova fails", () => {
     expect(raw.state).toBe("rst");
   });
 
-  it.each([
-    "not http\r\n\r\n",
-    "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!",
-    "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-    "HTTP/1.1 200 OK\r\nX: a\0b\r\n\r\n",
-    `HTTP/1.1 200 OK\r\nX: ${"a".repeat(70_000)}\r\n\r\n`,
-  ])("answers 502 to %j", async (bytes) => {
+  const garbage: Readonly<Record<string, string>> = {
+    "no HTTP": "not http\r\n\r\n",
+    "two lengths": "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!",
+    "length and chunked":
+      "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "a length that is none": "HTTP/1.1 200 OK\r\nContent-Length: 0x5\r\n\r\nhello",
+    "NUL in a header": "HTTP/1.1 200 OK\r\nX: a\0b\r\n\r\n",
+    "a folded header": "HTTP/1.1 200 OK\r\nX: a\r\n b\r\n\r\n",
+    "a blank before the colon": "HTTP/1.1 200 OK\r\nX : a\r\n\r\n",
+    "a giant header": `HTTP/1.1 200 OK\r\nX: ${"a".repeat(70_000)}\r\n\r\n`,
+    "a switch of protocols": "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n",
+  };
+  it.each(Object.entries(garbage))("answers 502 to %s, with and without a body", async (_name, bytes) => {
     await using lab = await startLab();
     lab.nova.fault = () => ({ kind: "garbage", bytes });
     expect((await ask(lab, 1, HOSTNAME)).status).toBe(502);
+    expect((await ask(lab, 1, HOSTNAME, { method: "POST", body: "x" })).status).toBe(502);
   });
 
   it("retries a safe request on nova's 503 and passes the 503 on when it stays", async () => {

@@ -14,13 +14,17 @@ export interface NovaAddress {
   readonly basePath: string;
   readonly socketPath: string | undefined;
   readonly tls: boolean;
+  /** Without the brackets of an IPv6 address. */
+  readonly hostname: string;
+  readonly tcpPort: number;
 }
 
 /** @throws {ProxyError} `bad-settings` for what is not `http://`, `https://` or `unix:/path`. */
 export function parseNovaUrl(url: string): NovaAddress {
   if (url.startsWith("unix:/")) {
     const socketPath = url.slice("unix:".length).replace(/^\/\/+/, "/");
-    return { url, origin: "http://localhost", basePath: "", socketPath, tls: false };
+    const nowhere = { hostname: "localhost", tcpPort: 80 };
+    return { url, origin: "http://localhost", basePath: "", socketPath, tls: false, ...nowhere };
   }
   const parsed = URL.canParse(url) ? new URL(url) : undefined;
   if (parsed === undefined || !/^https?:$/.test(parsed.protocol) || parsed.hostname === "") {
@@ -30,31 +34,32 @@ export function parseNovaUrl(url: string): NovaAddress {
     );
   }
   const basePath = parsed.pathname.replace(/\/+$/, "");
-  return { url, origin: parsed.origin, basePath, socketPath: undefined, tls: parsed.protocol === "https:" };
+  const tls = parsed.protocol === "https:";
+  const tcpPort = parsed.port === "" ? (tls ? 443 : 80) : Number(parsed.port);
+  const hostname = parsed.hostname.replace(/^\[|\]$/g, "");
+  return { url, origin: parsed.origin, basePath, socketPath: undefined, tls, hostname, tcpPort };
 }
+
+/** For a connection and its TLS handshake: a nova that is lost without a word is passed over within a second. */
+export const CONNECT_TIMEOUT_MS = 800;
 
 /** How to make one connection to nova: a bounded time, the names resolved anew each time. */
 export type Connector = buildConnector.connector;
 
 /**
  * undici's own connector has a clock of one second's steps, too coarse to fail over within a second.
- *
- * @param timeoutMs For the connection and, with TLS, the handshake together.
  */
 export function connectorTo(
   address: NovaAddress,
   secureContext: SecureContext | undefined,
   serverName: string | undefined,
-  timeoutMs: number,
 ): Connector {
-  const { hostname, port } = new URL(address.origin);
-  const host = hostname.replace(/^\[|\]$/g, "");
-  const tcpPort = port === "" ? (address.tls ? 443 : 80) : Number(port);
+  const { hostname: host, tcpPort } = address;
   return (_options, callback) => {
     const socket = open();
     const timer = setTimeout(
-      () => socket.destroy(new Error(`no connection to ${address.url} within ${timeoutMs} ms`)),
-      timeoutMs,
+      () => socket.destroy(new Error(`no connection to ${address.url} within ${CONNECT_TIMEOUT_MS} ms`)),
+      CONNECT_TIMEOUT_MS,
     );
     socket.once("error", failed);
     socket.once(address.tls ? "secureConnect" : "connect", () => {

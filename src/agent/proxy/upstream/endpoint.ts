@@ -1,7 +1,9 @@
 import type { SecureContext } from "node:tls";
 import type { Logger } from "../../log.ts";
 import { type Connector, connectorTo, type NovaAddress } from "./connect.ts";
-import { type AnswerListener, type FailureKind, Line } from "./line.ts";
+import type { AnswerListener, FailureKind, Line } from "./line.ts";
+import { UndiciLine } from "./undici-line.ts";
+import { WireLine } from "./wire-line.ts";
 
 export type EndpointState = "unknown" | "healthy" | "ejected";
 
@@ -17,7 +19,8 @@ export class Endpoint {
   secretIndex = 0;
   readonly #connect: Connector;
   readonly #log: Logger;
-  readonly #idle: Line[] = [];
+  /** Lines for any request, and the lean ones for requests without a body over plain HTTP. */
+  readonly #idle = { any: [] as Line[], lean: [] as Line[] };
   #retired = false;
   #probe: { readonly line: Line; readonly deadlineAt: number } | undefined;
   #probeAt = 0;
@@ -27,7 +30,7 @@ export class Endpoint {
   constructor(address: NovaAddress, tls: EndpointTls, log: Logger) {
     this.address = address;
     this.#log = log;
-    this.#connect = connectorTo(address, tls.secureContext, tls.serverName, CONNECT_TIMEOUT_MS);
+    this.#connect = connectorTo(address, tls.secureContext, tls.serverName);
   }
 
   /**
@@ -36,14 +39,18 @@ export class Endpoint {
    *
    * @param cold Wants no connection that was used before, so that it cannot turn out to be gone.
    */
-  borrow(preferred: Line | undefined, cold: boolean): Line {
-    if (preferred?.free === true && !(cold && preferred.isWarm)) return preferred;
-    if (cold) return this.#newLine();
-    for (let line = this.#idle.pop(); line !== undefined; line = this.#idle.pop()) {
+  borrow(preferred: Line | undefined, wants: { readonly cold: boolean; readonly bodiless: boolean }): Line {
+    const kind = wants.bodiless && !this.address.tls ? "lean" : "any";
+    if (preferred?.free === true && preferred instanceof (kind === "lean" ? WireLine : UndiciLine)) {
+      if (!(wants.cold && preferred.isWarm)) return preferred;
+    }
+    if (wants.cold) return this.#newLine(kind);
+    const idle = this.#idle[kind];
+    for (let line = idle.pop(); line !== undefined; line = idle.pop()) {
       line.shelved = false;
       if (line.free) return line;
     }
-    return this.#newLine();
+    return this.#newLine(kind);
   }
 
   /** Something was odd: look at once whether nova is well, instead of judging by a guest's request. */
@@ -89,25 +96,28 @@ export class Endpoint {
     this.#retired = true;
     this.#probe?.line.abandon();
     this.#probe = undefined;
-    for (const line of this.#idle.splice(0)) if (line.free) line.close();
+    for (const line of [...this.#idle.any.splice(0), ...this.#idle.lean.splice(0)])
+      if (line.free) line.close();
   }
 
-  #newLine(): Line {
-    return new Line(this.address.origin, this.#connect, (line) => this.#shelve(line));
+  #newLine(kind: "any" | "lean"): Line {
+    const idle = this.#idle[kind];
+    if (kind === "lean") return new WireLine(this.address, (line) => this.#shelve(line, idle));
+    return new UndiciLine(this.address.origin, this.#connect, (line) => this.#shelve(line, idle));
   }
 
-  #shelve(line: Line): void {
-    if (this.#retired || this.#idle.length >= MAX_IDLE_LINES) {
+  #shelve(line: Line, idle: Line[]): void {
+    if (this.#retired || idle.length >= MAX_IDLE_LINES) {
       line.close();
     } else if (!line.shelved) {
       line.shelved = true;
-      this.#idle.push(line);
+      idle.push(line);
     }
   }
 
   #startProbe(now: number): void {
     this.#probeAt = now + PROBE_EVERY_MS;
-    const line = this.borrow(undefined, false);
+    const line = this.borrow(undefined, { cold: false, bodiless: false });
     const wasWarm = line.isWarm;
     this.#probe = { line, deadlineAt: now + PROBE_TIMEOUT_MS };
     let status = 0;
@@ -126,7 +136,7 @@ export class Endpoint {
         this.#probeFailed(kind, error, wasWarm);
       },
     };
-    line.ask({ method: "GET", path: `${this.address.basePath}/`, headers: [], body: undefined }, listener);
+    line.ask({ ...HEALTH_CHECK, path: `${this.address.basePath}/` }, listener);
   }
 
   #probeFailed(kind: FailureKind, error: Error, wasWarm: boolean): void {
@@ -149,8 +159,14 @@ export interface EndpointTls {
   readonly serverName: string | undefined;
 }
 
-/** A nova that is lost without a word is passed over within a second. */
-const CONNECT_TIMEOUT_MS = 800;
+/** `/` is answered without an identity. @source nova/api/metadata/handler.py */
+const HEALTH_CHECK = {
+  method: "GET",
+  headers: [],
+  headerLines: "",
+  identity: { headers: [], lines: "" },
+  body: undefined,
+};
 const PROBE_EVERY_MS = 5_000;
 const PROBE_TIMEOUT_MS = 2_000;
 const MIN_BACK_OFF_MS = 250;

@@ -1,0 +1,144 @@
+import { Client, type Dispatcher, errors } from "undici";
+import type { Connector } from "./connect.ts";
+import type { AnswerListener, Ask, FailureKind, Line } from "./line.ts";
+
+/** One connection's worth of undici: tells a broken old connection from a nova that breaks new ones. */
+export class UndiciLine implements Line, Dispatcher.DispatchHandler {
+  /** Answers that came whole over the connection that is open now. */
+  #answered = 0;
+  #connected = false;
+  #started = false;
+  #headSeen = false;
+  #listener: AnswerListener | undefined;
+  #controller: Dispatcher.DispatchController | undefined;
+  readonly #client: Client;
+  readonly #onIdle: (line: UndiciLine) => void;
+  free = true;
+  shelved = false;
+  closed = false;
+
+  constructor(origin: string, connect: Connector, onIdle: (line: UndiciLine) => void) {
+    this.#onIdle = onIdle;
+    this.#client = new Client(origin, { ...CLIENT_OPTIONS, connect });
+    this.#client.on("connect", () => {
+      this.#connected = true;
+      this.#answered = 0;
+    });
+    this.#client.on("disconnect", () => {
+      this.#connected = false;
+    });
+  }
+
+  get isWarm(): boolean {
+    return this.#connected;
+  }
+
+  ask(ask: Ask, listener: AnswerListener): void {
+    this.free = false;
+    this.#listener = listener;
+    this.#started = false;
+    this.#headSeen = false;
+    this.#controller = undefined;
+    const { method, path, body } = ask;
+    // undici types the method as those it knows; node's parser, which let it in, knows more.
+    const options = { method: method as Dispatcher.HttpMethod, path, body: body ?? null };
+    this.#client.dispatch({ ...options, headers: ask.headers.concat(ask.identity.headers) }, this);
+  }
+
+  abandon(): void {
+    this.#listener = undefined;
+    if (this.#controller === undefined) this.close();
+    else this.#controller.abort(ABANDONED);
+  }
+
+  pause(): void {
+    this.#controller?.pause();
+  }
+
+  resume(): void {
+    this.#controller?.resume();
+  }
+
+  close(): void {
+    if (this.closed) return;
+    this.closed = true;
+    this.free = false;
+    this.#client.destroy(ABANDONED).catch(ignoreClosing);
+  }
+
+  onRequestStart(controller: Dispatcher.DispatchController): void {
+    this.#controller = controller;
+    this.#started = true;
+    if (this.#listener === undefined) controller.abort(ABANDONED);
+  }
+
+  onResponseStart(
+    controller: Dispatcher.DispatchController,
+    status: number,
+    _headers: object,
+    statusText = "",
+  ): void {
+    if (status < 200) return;
+    this.#headSeen = true;
+    const raw = (controller.rawHeaders ?? []) as Buffer[]; // undici 7 and 8 give it as Buffers
+    const headers = new Array<string>(raw.length);
+    for (let i = 0; i < raw.length; i++) headers[i] = (raw[i] as Buffer).toString("latin1");
+    this.#listener?.onHead(status, statusText, headers);
+  }
+
+  onResponseData(_controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    this.#listener?.onBody(chunk);
+  }
+
+  onResponseEnd(): void {
+    this.#answered++;
+    const listener = this.#listener;
+    this.#release();
+    listener?.onEnd();
+  }
+
+  onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
+    const listener = this.#listener;
+    const kind = this.#kindOf(error);
+    this.#release();
+    listener?.onFailure(kind, error);
+  }
+
+  #release(): void {
+    this.#listener = undefined;
+    this.#controller = undefined;
+    if (this.closed) return;
+    this.free = true;
+    this.#onIdle(this);
+  }
+
+  #kindOf(error: Error): FailureKind {
+    if (this.#headSeen) return "cut";
+    if (!this.#started) return "unsent";
+    const isClosed = error instanceof errors.SocketError && error.message === "other side closed";
+    const isBroken = BROKEN.has((error as NodeJS.ErrnoException).code ?? "");
+    if (!isClosed && !isBroken) return "garbage";
+    if (this.#answered > 0) return "stale";
+    return isClosed ? "empty" : "reset";
+  }
+}
+
+const BROKEN: ReadonlySet<string> = new Set(["ECONNRESET", "EPIPE", "ETIMEDOUT"]);
+const ABANDONED = new Error("the answer is no longer wanted");
+
+const CLIENT_OPTIONS = {
+  pipelining: 1,
+  // Deadlines are the proxy's own: undici's clock goes in steps of a second and does not count waiting.
+  headersTimeout: 0,
+  bodyTimeout: 0,
+  // Below the shortest idle time-out that nova is commonly run with. @source Apache KeepAliveTimeout 5 s
+  keepAliveTimeout: 4_000,
+  keepAliveMaxTimeout: 4_000,
+  // A connection ends now and then, so that a name which moved is looked up again.
+  maxRequestsPerClient: 10_000,
+  maxHeaderSize: 32_768,
+};
+
+function ignoreClosing(): void {
+  // Destroying a client that is being destroyed rejects; there is nothing left to do for it.
+}

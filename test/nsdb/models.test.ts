@@ -1,3 +1,4 @@
+import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { NsdbError } from "../../src/nsdb/error.ts";
 import { decodeHost, decodeNeutronPort, decodePort } from "../../src/nsdb/models.ts";
@@ -111,5 +112,49 @@ describe("models", () => {
   ])("refuses %s, naming field and reason", (text, message) => {
     expect(() => neutronPort(text)).toThrow(NsdbError);
     expect(() => neutronPort(text)).toThrow(message);
+  });
+
+  it("throws nothing but its own error, whatever the object", () => {
+    const samples = [NEUTRON_PORT, PORT, HOST, MINIMAL_NEUTRON_PORT].map((sample) => sample.split("\n"));
+    const shuffled = fc
+      .constantFrom(...samples)
+      .chain((lines) =>
+        fc.shuffledSubarray([...lines, "id: 1", "fixed_ips: 3", "device_owner: {}", "}", "port_ids {"]),
+      );
+    const values = fc.constantFrom(
+      "1",
+      "-1",
+      "0x",
+      "true",
+      '""',
+      '"::1"',
+      "{ }",
+      "{ msb: 1 lsb: 2 }",
+      "V4",
+      "< >",
+    );
+    const names = fc.constantFrom(
+      "id",
+      "fixed_ips",
+      "mac_address",
+      "device_owner",
+      "port_ids",
+      "host_id",
+      "admin_state_up",
+    );
+    const odd = fc.array(fc.tuple(names, values).map(([name, value]) => `${name}: ${value}`));
+    fc.assert(
+      fc.property(fc.oneof(shuffled, odd), (lines) => {
+        const data = Buffer.from(lines.join("\n"));
+        for (const decode of [decodeHost, decodePort, decodeNeutronPort]) {
+          try {
+            decode(data);
+          } catch (error) {
+            if (!(error instanceof NsdbError) || error.code !== "malformed") throw error;
+          }
+        }
+      }),
+      { numRuns: 2_000 },
+    );
   });
 });

@@ -21,11 +21,17 @@ function chainRemoval(portId: string): readonly string[] {
 function chainLines({ portId, interfaceName, ifindex, twinOf, isIpv6Only }: PortChain): readonly string[] {
   const chain = `netdev ${TABLE} ${PORT_CHAIN_PREFIX}${portId}`;
   const toProxy = `ether daddr set ${INTERFACE_MAC} tcp dport set ${METADATA_TCP_PORT}`;
-  const anyIpv4 = `meta mark set ${ifindex} update @learned_ip { meta mark : ip saddr } ip saddr set ${linkLocalOf(twinOf)} ${toProxy} meta mark set 0`;
+  const learn = "@learned_ip { meta mark : ip saddr }";
+  const mark = `meta mark set ${ifindex}`;
+  // `update` renews an element without changing what it maps to, so each new connection forgets first.
+  const anyIpv4 = [
+    `add rule ${chain} meta protocol ip tcp flags & (syn | ack) == syn ${mark} delete ${learn}`,
+    `add rule ${chain} meta protocol ip ${mark} update ${learn} ip saddr set ${linkLocalOf(twinOf)} ${toProxy} meta mark set 0`,
+  ];
   return [
     `add chain ${chain} { type filter hook ingress device "${interfaceName}" priority -500; policy accept; }`,
     `add rule ${chain} jump from_guest`,
-    ...(isIpv6Only ? [`add rule ${chain} meta protocol ip ${anyIpv4}`] : []),
+    ...(isIpv6Only ? anyIpv4 : []),
     `add rule ${chain} ip6 saddr set ip6 saddr & ::ffff:ffff:ffff:ffff | ${twinPrefixOf(twinOf)} ${toProxy}`,
     `add rule ${chain} counter fwd to "${PEER}" comment "${chainComment(interfaceName, ifindex, twinOf)}"`,
   ];
@@ -38,7 +44,7 @@ export function chainComment(interfaceName: string, ifindex: number, twinOf: num
 
 /** How many rules {@link chainComment}'s chain has. */
 export function portRuleCount(isIpv6Only: boolean): number {
-  return isIpv6Only ? 4 : 3;
+  return isIpv6Only ? 5 : 3;
 }
 
 function elementLines(verb: "add" | "delete", facts: readonly Fact[]): readonly string[] {

@@ -21,6 +21,7 @@ export interface AgentParts {
 const DRAIN_MS = 2_000;
 
 const RETRY_MS = 5_000;
+const FIREWALL_MS = 60_000;
 
 /** Serves while the configuration says so, and knows everything that `status` and `explain` tell. */
 export class Agent {
@@ -34,6 +35,7 @@ export class Agent {
   firewall: readonly string[] = [];
   #turn: Promise<void> = Promise.resolve();
   #retry: NodeJS.Timeout | undefined;
+  #firewallTimer: NodeJS.Timeout | undefined;
   #stopped = false;
 
   constructor(parts: AgentParts) {
@@ -85,7 +87,7 @@ export class Agent {
       );
     } else if (this.service === undefined) {
       this.service = await startService(this.parts, config);
-      await this.#inspectFirewall();
+      await this.#watchFirewall();
     } else {
       this.service.reconfigure(config);
       this.parts.log.info({}, "configuration changed");
@@ -96,12 +98,23 @@ export class Agent {
   async #stopService(): Promise<void> {
     const { service } = this;
     this.service = undefined;
+    this.firewall = [];
+    clearTimeout(this.#firewallTimer);
     await service?.stop(DRAIN_MS);
   }
 
-  async #inspectFirewall(): Promise<void> {
+  /** Firewalls come and go with other services: looked at now, and every minute while serving. */
+  async #watchFirewall(): Promise<void> {
+    const known = new Set(this.firewall);
     this.firewall = await this.parts.datapath.inspectHostFirewall();
-    for (const sentence of this.firewall) this.parts.log.warn({}, sentence);
+    for (const sentence of this.firewall) if (!known.has(sentence)) this.parts.log.warn({}, sentence);
+    clearTimeout(this.#firewallTimer);
+    if (this.service === undefined) return;
+    this.#firewallTimer = setTimeout(() => {
+      this.#watchFirewall().catch((error: Error) =>
+        this.parts.log.warn({ error: error.message }, "firewall not inspected"),
+      );
+    }, FIREWALL_MS).unref();
   }
 
   /** One change at a time, in the order they came. */

@@ -16,6 +16,8 @@ export interface AgentStatus {
   readonly version: string;
   readonly pid: number;
   readonly hostId: string;
+  /** False when the NSDB has no `Host` object of that id, so that no port is bound here. */
+  readonly hostIsKnown: boolean;
   readonly nsdb: { readonly url: string; readonly session: string };
   readonly enabled: boolean;
   readonly inSync: boolean;
@@ -41,6 +43,7 @@ export function agentStatus(agent: Agent): AgentStatus {
     version: parts.version,
     pid: process.pid,
     hostId: parts.hostId,
+    hostIsKnown: service?.snapshot.hostIsKnown ?? true,
     nsdb: { url: parts.store.url, session: parts.store.session },
     enabled,
     inSync,
@@ -71,11 +74,16 @@ function attentionOf({ parts, service, configProblems, refusal, firewall }: Agen
     ...[...(reconcile?.failing ?? [])].map(
       ([port, reason]) => `port ${port} could not be plumbed: ${reason}`,
     ),
-    ...(service !== undefined && !service.snapshot.hostIsKnown
-      ? [`the NSDB has no Host object ${parts.hostId}: no port can be bound here`]
-      : []),
+    ...novaIsAway(service),
     ...firewall,
   ];
+}
+
+function novaIsAway(service: Agent["service"]): readonly string[] {
+  const endpoints = service?.proxy.status().endpoints ?? [];
+  if (endpoints.length === 0 || endpoints.some(({ state }) => state !== "ejected")) return [];
+  const reasons = endpoints.map(({ url, reason }) => `${url}: ${reason ?? "no answer"}`).join("; ");
+  return [`nova cannot be reached, so guests wait and then get 503 (${reasons})`];
 }
 
 /** The addresses that are served now, one row each. */
@@ -104,7 +112,7 @@ export function statusScreen(status: AgentStatus): string {
   const { ports, proxy } = status;
   const lines = [
     `mn-metadata ${status.version} is ${status.state.toUpperCase()} (pid ${status.pid}, up ${duration(status.uptimeSeconds)})`,
-    `host      ${status.hostId}`,
+    `host      ${status.hostId}${status.hostIsKnown ? "" : " (not in the NSDB: no port is bound here yet)"}`,
     `nsdb      ${status.nsdb.url} (${status.nsdb.session})`,
     `enabled   ${status.enabled ? "yes" : "no: nothing is plumbed; mn-conf set 'agent.openstack.metadata.enabled : true' -t default"}`,
     `in sync   ${status.inSync ? "yes" : "no"}`,

@@ -36,7 +36,7 @@ export async function planCommand(options: GlobalOptions): Promise<void> {
     const { active } = activity(
       snapshot.ports.values(),
       (interfaceName) => links.get(interfaceName),
-      () => false,
+      (portId, interfaceName) => table.holds(portId, interfaceName),
     );
     for (const { znode, reason } of snapshot.problems)
       process.stdout.write(`# skipped ${znode}: ${reason}\n`);

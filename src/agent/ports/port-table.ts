@@ -17,7 +17,7 @@ export class PortTable implements TenureLookup {
   readonly #rows = new Map<number, Row>();
   readonly #numberOfHolder = new Map<string, number>();
   /** Numbers found in the kernel at start whose port is not known yet. */
-  readonly #adopted = new Map<number, string>();
+  readonly #adopted = new Map<number, Adopted>();
   /** Number to the time at which it is free again. */
   readonly #resting = new Map<number, number>();
   readonly #listeners = new Set<() => void>();
@@ -42,11 +42,11 @@ export class PortTable implements TenureLookup {
 
   /** Takes over the numbers that an earlier run left in the kernel, for the ports that held them. */
   adopt(observed: readonly Plumbing[]): void {
-    for (const { portId, identities } of observed) {
+    for (const { portId, interfaceName, identities } of observed) {
       for (const { number, fixedAddress } of identities) {
         const holder = holderKey(portId, fixedAddress);
         if (this.#rows.has(number) || this.#numberOfHolder.has(holder)) continue;
-        this.#adopted.set(number, holder);
+        this.#adopted.set(number, { holder, portId, interfaceName });
         this.#numberOfHolder.set(holder, number);
         this.#lastGiven = Math.max(this.#lastGiven, number);
       }
@@ -107,7 +107,7 @@ export class PortTable implements TenureLookup {
 
   /** Gives back the adopted numbers that no port claimed, once the kernel no longer holds them. */
   releaseAdopted(): void {
-    for (const [number, holder] of this.#adopted) {
+    for (const [number, { holder }] of this.#adopted) {
       if (this.#numberOfHolder.get(holder) === number) this.#numberOfHolder.delete(holder);
       this.#rest(number);
     }
@@ -121,9 +121,9 @@ export class PortTable implements TenureLookup {
 
   /** Whether a port is served, or was by an earlier run, through that interface. */
   holds(portId: string, interfaceName: string): boolean {
-    for (const { tenure } of this.#rows.values()) {
-      if (tenure.portId === portId && tenure.interfaceName === interfaceName) return true;
-    }
+    const isIt = (held: Adopted | Tenure) => held.portId === portId && held.interfaceName === interfaceName;
+    for (const { tenure } of this.#rows.values()) if (isIt(tenure)) return true;
+    for (const adopted of this.#adopted.values()) if (isIt(adopted)) return true;
     return false;
   }
 
@@ -167,6 +167,12 @@ export interface PortTableOptions {
   readonly isReserved: (number: number) => boolean;
   /** Milliseconds, monotonic. */
   readonly now: () => number;
+}
+
+interface Adopted {
+  readonly holder: string;
+  readonly portId: string;
+  readonly interfaceName: string;
 }
 
 interface Row {

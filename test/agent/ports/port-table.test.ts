@@ -97,6 +97,16 @@ describe("`PortTable`", () => {
     expect(numbersOf(table.open([active(B), active(A)]))).toEqual([301, 300]);
   });
 
+  test("counts an adopted port as the holder of its interface, before and after it is known", () => {
+    const table = newTable();
+    const identities = [{ number: 300, fixedAddress: "10.0.0.3" }];
+    table.adopt([{ portId: A, interfaceName: "tap1111", ifindex: 4, mac: "", identities }]);
+    expect(table.holds(A, "tap1111")).toBe(true);
+    table.open([active(A)]);
+    expect(table.holds(A, "tap1111")).toBe(true);
+    expect(table.holds(B, "tap1111")).toBe(false);
+  });
+
   test("rests the adopted numbers that nobody claimed", () => {
     const table = newTable();
     table.adopt([

@@ -14,7 +14,10 @@ export interface ProxySettings {
   /** How long a whole answer to a safe request may be given again to the same instance; 0 is never. */
   readonly cacheTtlMs: number;
   readonly imdsv2: "optional" | "required";
-  /** Requests of one port per second in the long run, and how many it may send at once before that counts. */
+  /**
+   * Requests of one port per second in the long run, and how many it may send at once before that counts. They
+   * hold only while another port asks as well; what is too much waits up to {@link holdMs}.
+   */
   readonly requestsPerSecond: number;
   readonly requestBurst: number;
   /** For `https` endpoints; paths of PEM files. */

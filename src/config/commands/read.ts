@@ -30,6 +30,11 @@ export interface QueryOptions {
   readonly showSecrets?: true;
 }
 
+function shownOf(root: ObjectNode, query: QueryOptions): ObjectNode {
+  const shown = withoutCompanions(root);
+  return query.showSecrets ? shown : maskSecrets(shown);
+}
+
 interface Found {
   readonly root: ObjectNode;
   readonly notes: readonly string[];
@@ -40,8 +45,7 @@ export function dump(query: QueryOptions, options: GlobalOptions): Promise<Outco
   return withNsdb(options, async (store) => {
     const { root, notes } = await find(store, query, options);
     const resolved = resolve(root);
-    const shown = query.showSecrets ? resolved : maskSecrets(resolved);
-    return { out: `${render(withoutCompanions(shown), styleOf(query, resolved))}\n`, notes };
+    return { out: `${render(shownOf(resolved, query), styleOf(query, resolved))}\n`, notes };
   });
 }
 
@@ -52,8 +56,7 @@ export function get(key: string, query: QueryOptions, options: GlobalOptions): P
     const { root, notes } = await find(store, query, options);
     const value = resolveAt(root, path);
     if (value === undefined || value.kind === "null") return { notes, exitCode: EXIT.noSuchKey };
-    const isMasked = value.kind === "object" && !query.showSecrets;
-    const shown: HoconNode = isMasked ? maskSecrets(value) : value;
+    const shown = value.kind === "object" ? shownOf(value, query) : value;
     return { out: `${key} = ${render(shown, styleOf(query, value))}\n`, notes };
   });
 }

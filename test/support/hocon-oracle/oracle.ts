@@ -38,7 +38,9 @@ export function ask(questions: readonly Question[]): Answer[] {
   });
   const answers = (stdout ?? "").split("\n").filter((line) => line !== "");
   if (error !== undefined || status !== 0 || answers.length !== questions.length)
-    throw new Error(`the oracle gave ${answers.length} of ${questions.length} answers: ${error?.message ?? stderr}`);
+    throw new Error(
+      `the oracle gave ${answers.length} of ${questions.length} answers: ${error?.message ?? stderr}`,
+    );
   return answers.map((line) => {
     const [kind, encoded = ""] = line.split(" ");
     const text = Buffer.from(encoded, "base64").toString();

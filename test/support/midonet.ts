@@ -1,4 +1,4 @@
-import type { Store } from "../../src/nsdb/store.ts";
+import type { Store, WriteOp } from "../../src/nsdb/store.ts";
 
 /** A guest's port as MidoNet and Neutron would have written it. */
 export interface MidonetPort {
@@ -43,11 +43,38 @@ export class MidonetWriter {
 
   async bind(port: MidonetPort): Promise<void> {
     await this.put(`/zoom/0/models/NeutronPort/${port.portId}`, neutronPortText(port));
-    await this.put(
-      `/zoom/0/models/Port/${port.portId}`,
-      `${idText("id", port.portId)}tunnel_key: 12\n${idText("host_id", this.#hostId)}interface_name: "${port.interfaceName}"\nadmin_state_up: true\n`,
-    );
+    await this.put(`/zoom/0/models/Port/${port.portId}`, portText(port, this.#hostId));
     if (!this.#portIds.includes(port.portId)) this.#portIds.push(port.portId);
+    await this.writeHost();
+  }
+
+  /** Many new ports at once. */
+  async bindAll(ports: readonly MidonetPort[]): Promise<void> {
+    await this.createAll(ports);
+    await this.list(ports);
+  }
+
+  /** Their objects; nothing is bound before the host lists them. */
+  async createAll(ports: readonly MidonetPort[]): Promise<void> {
+    for (let at = 0; at < ports.length; at += 100) {
+      const ops = ports.slice(at, at + 100).flatMap((port): WriteOp[] => [
+        {
+          kind: "create",
+          path: `/zoom/0/models/NeutronPort/${port.portId}`,
+          data: Buffer.from(neutronPortText(port)),
+        },
+        {
+          kind: "create",
+          path: `/zoom/0/models/Port/${port.portId}`,
+          data: Buffer.from(portText(port, this.#hostId)),
+        },
+      ]);
+      await this.#store.write(ops);
+    }
+  }
+
+  async list(ports: readonly MidonetPort[]): Promise<void> {
+    this.#portIds.push(...ports.map(({ portId }) => portId));
     await this.writeHost();
   }
 
@@ -100,6 +127,11 @@ device_id: "${port.instanceId}"
 status: "ACTIVE"
 host_id: "compute-1"
 `;
+}
+
+/** @source MidoNet topology.proto, the fields that a bound port has */
+export function portText(port: MidonetPort, hostId: string): string {
+  return `${idText("id", port.portId)}tunnel_key: 12\n${idText("host_id", hostId)}interface_name: "${port.interfaceName}"\nadmin_state_up: true\n`;
 }
 
 function idText(field: string, uuid: string): string {

@@ -16,6 +16,8 @@ export interface ReconcileInputs {
   readonly linksAreComplete: () => boolean;
   /** Destroys the sockets of a tenure. */
   readonly endTenure: (tenure: Tenure) => Promise<void>;
+  /** Called after interface, tables and routes had to be made or repaired. */
+  readonly onRepair: () => Promise<void>;
   readonly log: Logger;
   /** How long to wait before the same failure is tried again, in milliseconds; grows to 16 times as much. */
   readonly retryMs?: number;
@@ -132,6 +134,7 @@ export class Reconciler {
     const want = table.open(this.#activity.active);
     const report = await datapath.sync(want, exact ? "exact" : "add-only");
     this.#tellReport(report);
+    if (report.repairedBase) await this.#in.onRepair();
     if (!exact) return report.failed.length === 0;
 
     await this.#endLeaving(report);

@@ -73,7 +73,8 @@ export async function startService(parts: ServiceParts, config: Config): Promise
     const proxy = createProxy({ tenures: table, settings: proxySettings(config), log });
     let drainMs = 0;
     opened.add(() => proxy.close(drainMs));
-    await listen(proxy, log);
+    await proxy.listen({ host: METADATA_ADDRESS, tcpPort: METADATA_TCP_PORT });
+    await listenIpv6(proxy, log);
 
     let snapshot = NOTHING_YET;
     const lent = new Map<string, ComputePort>();
@@ -86,6 +87,7 @@ export async function startService(parts: ServiceParts, config: Config): Promise
       linkOf: (interfaceName) => links.get(interfaceName),
       linksAreComplete: () => links.isComplete,
       endTenure: (tenure) => proxy.endTenure(tenure),
+      onRepair: () => listenIpv6(proxy, log),
     });
     opened.add(() => reconciler.stop());
     opened.add(links.onChange(() => reconciler.trigger()));
@@ -147,9 +149,8 @@ export async function startService(parts: ServiceParts, config: Config): Promise
   }
 }
 
-/** IPv4 must be had; a host that has IPv6 switched off serves without it. */
-async function listen(proxy: MetadataProxy, log: Logger): Promise<void> {
-  await proxy.listen({ host: METADATA_ADDRESS, tcpPort: METADATA_TCP_PORT });
+/** A host that has IPv6 switched off serves without it. */
+async function listenIpv6(proxy: MetadataProxy, log: Logger): Promise<void> {
   try {
     await proxy.listen({ host: `${METADATA_ADDRESS_V6}%${INTERFACE}`, tcpPort: METADATA_TCP_PORT });
   } catch (error) {

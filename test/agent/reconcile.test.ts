@@ -6,7 +6,8 @@ import type { ComputePort, TopologySnapshot } from "../../src/agent/topology/mod
 import type { SyncMode, SyncReport } from "../../src/datapath/datapath.ts";
 import type { Plumbing } from "../../src/datapath/plumbing.ts";
 
-const silent: Logger = { error() {}, warn() {}, info() {}, debug() {} };
+const ignore = () => undefined;
+const silent: Logger = { error: ignore, warn: ignore, info: ignore, debug: ignore };
 const nothing: SyncReport = { added: [], replaced: [], removed: [], failed: [], repairedBase: false };
 
 function port(name: string): ComputePort {
@@ -36,6 +37,7 @@ function stage(options: { sync?: (want: readonly Plumbing[], mode: SyncMode) => 
     snapshot: () => snapshot,
     linkOf: () => ({ ifindex: 3, up: true }),
     linksAreComplete: () => true,
+    onRepair: async () => undefined,
     endTenure: async (tenure) => {
       events.push(
         `end ${tenure.portId} (${table.tenureOf(tenure.linkLocal) === tenure ? "row there" : "row gone"})`,

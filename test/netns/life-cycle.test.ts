@@ -33,6 +33,13 @@ interface PortRow {
   readonly linkLocal: string;
 }
 
+/** The guest takes another address, as after a new DHCP lease. */
+async function renumber(port: Guest, address: string): Promise<void> {
+  await run("ip", "-n", port.name, "addr", "flush", "dev", "eth0", "scope", "global");
+  await run("ip", "-n", port.name, "addr", "add", `${address}/24`, "dev", "eth0");
+  await run("ip", "-n", port.name, "route", "replace", "169.254.169.254", "dev", "eth0");
+}
+
 /** On the directory NSDB and without MidoNet, as `mn-metadata port bind` leaves it. */
 describe("what a host does to a served port", () => {
   const folder = mkdtempSync(join(tmpdir(), "mn-life-cycle-"));
@@ -128,14 +135,10 @@ describe("what a host does to a served port", () => {
     await expect
       .poll(async () => (await rows()).map(({ fixedAddress }) => fixedAddress).sort())
       .toEqual(["10.0.0.33", "10.0.0.4"]);
-    await run("ip", "-n", A.name, "addr", "add", "10.0.0.33/24", "dev", "eth0");
-    await run("ip", "-n", A.name, "addr", "del", "10.0.0.3/24", "dev", "eth0");
-    await run("ip", "-n", A.name, "route", "replace", "169.254.169.254", "dev", "eth0");
+    await renumber(A, "10.0.0.33");
     expect(await statusOf(A)).toBe(200);
     await bind(A);
-    await run("ip", "-n", A.name, "addr", "add", "10.0.0.3/24", "dev", "eth0");
-    await run("ip", "-n", A.name, "addr", "del", "10.0.0.33/24", "dev", "eth0");
-    await run("ip", "-n", A.name, "route", "replace", "169.254.169.254", "dev", "eth0");
+    await renumber(A, A.address);
     await expect.poll(() => statusOf(A)).toBe(200);
   });
 
@@ -164,6 +167,8 @@ describe("what a host does to a served port", () => {
       .poll(() => run("ip", "-br", "addr", "show", "dev", "metadata").catch(() => ""), { timeout: 5_000 })
       .toContain("169.254.169.254");
     await expect.poll(() => statusOf(A), { timeout: 5_000 }).toBe(200);
+    await expect.poll(() => run("ss", "-Hltn", "sport = :9697")).toMatch(/\[fe80::a9fe:a9fe\]%metadata:9697/);
+    expect(await agent.command("status")).toContain("[fe80::a9fe:a9fe%metadata]:9697");
   });
 
   test("`explain` follows a guest by any of its names, and a probe takes the real path", async () => {

@@ -40,7 +40,8 @@ class HttpProxy implements MetadataProxy, Desk, Register {
   readonly #complaints: Complaints;
   readonly #gate = new FairGate();
   readonly #retrying = new Set<Flight>();
-  readonly #servers: Server[] = [];
+  #listeners: readonly { readonly server: Server; readonly wanted: ListenAddress; readonly bound: string }[] =
+    [];
   readonly #connections = new Map<Socket, Connection>();
   readonly #shares = new Map<string, PortShare>();
   readonly #guests = new WeakMap<Tenure, Guest>();
@@ -75,8 +76,13 @@ class HttpProxy implements MetadataProxy, Desk, Register {
     server.on("clientError", (error: NodeJS.ErrnoException, socket: Socket) =>
       this.#malformed(error, socket),
     );
+    const before = this.#listeners.filter(({ wanted }) => isSameAddress(wanted, address));
+    for (const { server: old } of before) old.close();
+    this.#listeners = this.#listeners.filter((listener) => !before.includes(listener));
     await startListening(server, address, this.#log);
-    this.#servers.push(server);
+    // Asked for now, because the address of an interface that is gone can no longer be told.
+    const listener = { server, wanted: address, bound: addressOf(server) };
+    this.#listeners = [...this.#listeners, listener];
   }
 
   reconfigure(settings: ProxySettings): void {
@@ -107,7 +113,7 @@ class HttpProxy implements MetadataProxy, Desk, Register {
   status(): ProxyStatus {
     const [c1, c2, c3, c4, c5] = this.#byClass;
     return {
-      listening: this.#servers.filter(({ listening }) => listening).map(addressOf),
+      listening: this.#listeners.filter(({ server }) => server.listening).map(({ bound }) => bound),
       connections: this.#connections.size,
       inFlight: this.open.size,
       held: this.held.size,
@@ -120,8 +126,8 @@ class HttpProxy implements MetadataProxy, Desk, Register {
 
   async close(drainMs: number): Promise<void> {
     this.isDraining = true;
-    const closed = this.#servers.map(
-      (server) => new Promise<void>((resolve) => server.close(() => resolve())),
+    const closed = this.#listeners.map(
+      ({ server }) => new Promise<void>((resolve) => server.close(() => resolve())),
     );
     const deadline = performance.now() + drainMs;
     while (this.open.size > 0 && performance.now() < deadline) await oneTick();
@@ -282,6 +288,11 @@ class HttpProxy implements MetadataProxy, Desk, Register {
     if (guest.answers.size >= MAX_KEPT_ANSWERS) guest.answers.clear();
     guest.answers.set(key, { answer, until: performance.now() + cacheTtlMs });
   }
+}
+
+/** Port 0 is another one each time. */
+function isSameAddress(a: ListenAddress, b: ListenAddress): boolean {
+  return a.host === b.host && a.tcpPort === b.tcpPort && a.tcpPort !== 0;
 }
 
 function needsNewUpstream(a: ProxySettings, b: ProxySettings): boolean {

@@ -37,7 +37,12 @@ export interface ProxyStatus {
 }
 
 export interface Proxy {
-  /** @throws {ProxyError} `address-in-use`, `address-not-available`, `listen-failed`, as a sentence with the remedy. */
+  /**
+   * Listens; again on the same address after its interface was made anew, because a link-local IPv6 listener
+   * stays with the interface that is gone.
+   *
+   * @throws {ProxyError} `address-in-use`, `address-not-available`, `listen-failed`, as a sentence with the remedy.
+   */
   listen(address: ListenAddress): Promise<void>;
   /** Takes new settings for all requests from now on; nothing in flight is cut. */
   reconfigure(settings: ProxySettings): void;

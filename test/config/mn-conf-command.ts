@@ -10,10 +10,14 @@ export interface Ended {
 }
 
 /** Runs the built mn-conf as an operator would: a process of its own. */
-export function mnConf(args: readonly string[], input = ""): Promise<Ended> {
+export function mnConf(
+  args: readonly string[],
+  input = "",
+  env: Readonly<Record<string, string>> = {},
+): Promise<Ended> {
   return new Promise((resolve, reject) => {
     const child = spawn(process.execPath, [join(REPOSITORY, "dist/config/mn-conf.js"), ...args], {
-      env: { PATH: process.env["PATH"], HOME: "/nonexistent" },
+      env: { PATH: process.env["PATH"], HOME: "/nonexistent", ...env },
     });
     let out = "";
     let err = "";

@@ -23,6 +23,7 @@ export class LinkTable {
   #listAll = false;
   #work: Promise<void> | undefined;
   #timer: NodeJS.Timeout | undefined;
+  #hasChanged = false;
   #isComplete = false;
   #closed = false;
 
@@ -51,7 +52,10 @@ export class LinkTable {
   async start(): Promise<void> {
     await this.#monitor?.start((hint) => this.#heard(hint));
     await this.#readAll();
+    this.#tell();
     this.#isComplete = true;
+    // What was heard meanwhile may be newer than what was listed.
+    this.#begin();
     this.#resyncLater();
   }
 
@@ -91,10 +95,10 @@ export class LinkTable {
   }
 
   #begin(): void {
-    if (this.#closed || !this.#isComplete) return;
+    if (this.#closed || !this.#isComplete || (!this.#listAll && this.#dirty.size === 0)) return;
     this.#work ??= this.#catchUp().finally(() => {
       this.#work = undefined;
-      if (this.#listAll || this.#dirty.size > 0) this.#begin();
+      this.#begin();
     });
   }
 
@@ -105,45 +109,44 @@ export class LinkTable {
     this.#dirty = new Set();
     this.#listAll = false;
     try {
-      const changed = listAll ? await this.#readAll() : await this.#readEach(dirty);
-      if (changed) for (const listener of this.#listeners) listener();
+      if (listAll) await this.#readAll();
+      else await this.#readEach(dirty);
     } catch (error) {
       if (!(error instanceof DatapathError)) throw error;
       // What was not read is still to be read; the kernel may be short of memory for a moment.
       this.#listAll = true;
       await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+    } finally {
+      this.#tell();
     }
   }
 
-  async #readEach(ifindexes: Iterable<number>): Promise<boolean> {
-    let changed = false;
-    for (const ifindex of ifindexes)
-      changed = this.#put(ifindex, await this.#rtnetlink.linkAt(ifindex)) || changed;
-    if (changed) this.#index();
-    return changed;
+  async #readEach(ifindexes: Iterable<number>): Promise<void> {
+    for (const ifindex of ifindexes) this.#put(ifindex, await this.#rtnetlink.linkAt(ifindex));
   }
 
-  async #readAll(): Promise<boolean> {
+  async #readAll(): Promise<void> {
     const listed = await this.#rtnetlink.links();
-    let changed = false;
-    for (const link of listed) changed = this.#put(link.ifindex, link) || changed;
+    for (const link of listed) this.#put(link.ifindex, link);
     const seen = new Set(listed.map(({ ifindex }) => ifindex));
-    const unseen = [...this.#byIndex.keys()].filter((ifindex) => !seen.has(ifindex));
-    if (changed) this.#index();
-    return (await this.#readEach(unseen)) || changed;
+    await this.#readEach([...this.#byIndex.keys()].filter((ifindex) => !seen.has(ifindex)));
   }
 
-  #put(ifindex: number, link: Link | undefined): boolean {
+  #put(ifindex: number, link: Link | undefined): void {
     const known = this.#byIndex.get(ifindex);
-    if (link === undefined) return this.#byIndex.delete(ifindex);
-    this.#byIndex.set(ifindex, link);
-    return known === undefined || known.name !== link.name || known.up !== link.up || known.mac !== link.mac;
+    if (link === undefined) this.#byIndex.delete(ifindex);
+    else this.#byIndex.set(ifindex, link);
+    const isSame = known?.name === link?.name && known?.up === link?.up && known?.mac === link?.mac;
+    if (!isSame) this.#hasChanged = true;
   }
 
   /** A name may have gone to another link, so names follow from the indexes: the newest has it. */
-  #index(): void {
+  #tell(): void {
+    if (!this.#hasChanged) return;
+    this.#hasChanged = false;
     const links = [...this.#byIndex.values()].sort((a, b) => a.ifindex - b.ifindex);
     this.#byName = new Map(links.map((link) => [link.name, link]));
+    for (const listener of this.#listeners) listener();
   }
 
   /** Catches what no event told; a list of all that is short takes nothing away. */

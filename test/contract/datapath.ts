@@ -1,0 +1,201 @@
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import type { Datapath } from "../../src/datapath/datapath.ts";
+import type { Plumbing } from "../../src/datapath/plumbing.ts";
+
+/** A kernel, real or not, with guests to plug. */
+export interface World {
+  /** Another datapath on the same kernel, as a restarted agent has. */
+  open(): Datapath;
+  /** @returns Its index. */
+  plug(interfaceName: string): Promise<number>;
+  unplug(interfaceName: string): Promise<void>;
+  flushRuleset(): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** The cases that hold on every kernel. */
+export function describeDatapath(name: string, makeWorld: () => Promise<World>): void {
+  describe(name, () => {
+    let world: World;
+    let datapath: Datapath;
+
+    beforeEach(async () => {
+      world = await makeWorld();
+      datapath = world.open();
+    });
+
+    afterEach(async () => {
+      await datapath.sweep();
+      await datapath.close();
+      await world.close();
+    });
+
+    const port = async (index: number, ...identities: (readonly [number, string])[]): Promise<Plumbing> => ({
+      portId: portIdOf(index),
+      interfaceName: `ct${index}`,
+      ifindex: await world.plug(`ct${index}`),
+      mac: `fa:16:3e:00:00:0${index}`,
+      identities: identities.map(([number, fixedAddress]) => ({ number, fixedAddress })),
+    });
+    const observedIds = async () => (await datapath.observe()).ports.map(({ portId }) => portId).sort();
+
+    test("`observe()` of an untouched kernel finds nothing", async () => {
+      expect(await datapath.observe()).toEqual({ ports: [], baseIntact: false });
+    });
+
+    test("`sync()` makes everything at once, and then nothing", async () => {
+      const want = [await port(1, [1, "10.0.0.3"]), await port(2, [2, "10.0.0.3"], [3, "fd00::3"])];
+      expect(await datapath.sync(want, "exact")).toEqual({
+        added: want.map(({ portId }) => portId),
+        replaced: [],
+        removed: [],
+        failed: [],
+        repairedBase: true,
+      });
+      expect(await datapath.sync(want, "exact")).toEqual(NOTHING);
+      expect((await datapath.observe()).baseIntact).toBe(true);
+    });
+
+    test("a second datapath observes all that the first made, and agrees", async () => {
+      const want = [
+        await port(1, [1, "10.0.0.3"], [65_533, "10.0.0.4"]),
+        await port(2, [43_518, "fd00::3"]),
+        await port(3, [7, "fd00::7"], [6, "10.0.0.6"], [8, "fd00::8"]),
+      ];
+      await datapath.sync(want, "exact");
+      const second = world.open();
+      const { ports } = await second.observe();
+      expect(sorted(ports)).toEqual(sorted(want));
+      expect(await second.sync(ports, "exact")).toEqual(NOTHING);
+      await second.close();
+    });
+
+    test("`add-only` removes nothing, `exact` leaves nothing else", async () => {
+      const [first, second] = [await port(1, [1, "10.0.0.3"]), await port(2, [2, "10.0.0.4"])];
+      await datapath.sync([first], "exact");
+      expect((await datapath.sync([second], "add-only")).removed).toEqual([]);
+      expect(await observedIds()).toEqual([first.portId, second.portId]);
+      expect((await datapath.sync([second], "exact")).removed).toEqual([first.portId]);
+      expect(await observedIds()).toEqual([second.portId]);
+    });
+
+    test("`add-only` carries ports over where the tables must be made anew", async () => {
+      const [first, second] = [await port(1, [1, "10.0.0.3"]), await port(2, [2, "10.0.0.4"])];
+      await datapath.sync([first], "exact");
+      const other = world.open();
+      expect((await other.sync([second], "add-only")).failed).toEqual([]);
+      expect(await observedIds()).toEqual([first.portId, second.portId]);
+      await other.close();
+    });
+
+    test("addresses, MAC and numbers change, and numbers swap, in one pass", async () => {
+      const [first, second] = [await port(1, [1, "10.0.0.3"]), await port(2, [2, "10.0.0.4"])];
+      await datapath.sync([first, second], "exact");
+      const changed = [
+        { ...first, mac: "fa:16:3e:ff:ff:ff", identities: [{ number: 2, fixedAddress: "10.0.0.9" }] },
+        { ...second, identities: [{ number: 1, fixedAddress: "10.0.0.4" }] },
+      ];
+      const report = await datapath.sync(changed, "exact");
+      expect([report.replaced, report.failed]).toEqual([[first.portId, second.portId], []]);
+      expect(sorted((await datapath.observe()).ports)).toEqual(sorted(changed));
+    });
+
+    test("two ports change interfaces with each other", async () => {
+      const [first, second] = [await port(1, [1, "10.0.0.3"]), await port(2, [2, "10.0.0.3"])];
+      await datapath.sync([first, second], "exact");
+      const { interfaceName, ifindex } = first;
+      const changed = [
+        { ...first, interfaceName: second.interfaceName, ifindex: second.ifindex },
+        { ...second, interfaceName, ifindex },
+      ];
+      expect((await datapath.sync(changed, "exact")).failed).toEqual([]);
+      expect(sorted((await datapath.observe()).ports)).toEqual(sorted(changed));
+    });
+
+    test("an interface that was made again is served under its new index", async () => {
+      const before = await port(1, [1, "10.0.0.3"]);
+      await datapath.sync([before], "exact");
+      await world.unplug("ct1");
+      const after = { ...before, ifindex: await world.plug("ct1") };
+      expect((await datapath.sync([after], "exact")).replaced).toEqual([before.portId]);
+      expect((await datapath.observe()).ports).toEqual([after]);
+    });
+
+    test("a port whose interface is gone can be removed", async () => {
+      const [first, second] = [await port(1, [1, "10.0.0.3"]), await port(2, [2, "10.0.0.4"])];
+      await datapath.sync([first, second], "exact");
+      await world.unplug("ct1");
+      expect((await datapath.sync([second], "exact")).failed).toEqual([]);
+      expect(await observedIds()).toEqual([second.portId]);
+    });
+
+    test("a port that cannot be is refused in a sentence, and all others are served", async () => {
+      const good = await port(1, [1, "10.0.0.3"]);
+      const same = { ...good, portId: portIdOf(5), identities: [{ number: 5, fixedAddress: "10.0.0.5" }] };
+      const number = { ...(await port(2, [1, "10.0.0.4"])) };
+      const hostile = { ...(await port(3, [3, "10.0.0.6"])), interfaceName: 'x"; flush ruleset' };
+      const report = await datapath.sync([good, same, number, hostile], "exact");
+      expect(report.added).toEqual([good.portId]);
+      expect(report.failed.map(({ portId }) => portId)).toEqual([same.portId, number.portId, hostile.portId]);
+      expect(report.failed[0]?.reason).toContain('interface "ct1" is taken by port');
+      expect(report.failed[1]?.reason).toContain("link-local number 1 is taken by port");
+      expect(report.failed[2]?.reason).toContain("must be 1 to 15 letters");
+    });
+
+    test("one vanished interface keeps no other port out", async () => {
+      const gone = await port(1, [1, "10.0.0.3"]);
+      const others = [await port(2, [2, "10.0.0.4"]), await port(3, [3, "10.0.0.5"])];
+      await datapath.sync([], "exact");
+      await world.unplug("ct1");
+      await datapath.sync([others[0] as Plumbing, gone, others[1] as Plumbing], "exact");
+      const ids = await observedIds();
+      for (const { portId } of others) expect(ids).toContain(portId);
+    });
+
+    test("everything comes back after a flush", async () => {
+      const want = [await port(1, [1, "10.0.0.3"]), await port(2, [2, "fd00::4"])];
+      await datapath.sync(want, "exact");
+      await world.flushRuleset();
+      expect((await datapath.observe()).baseIntact).toBe(false);
+      expect((await datapath.sync(want, "exact")).repairedBase).toBe(true);
+      expect(sorted((await datapath.observe()).ports)).toEqual(sorted(want));
+    });
+
+    test("`plan()` says what `sync()` would do, and does nothing", async () => {
+      const want = [await port(1, [1, "10.0.0.3"])];
+      const text = await datapath.plan(want, "exact");
+      expect(text).toContain(`add chain netdev mn_metadata port-${want[0]?.portId}`);
+      expect(text).toContain("# ip link add metadata");
+      expect(await datapath.observe()).toEqual({ ports: [], baseIntact: false });
+      await datapath.sync(want, "exact");
+      expect(await datapath.plan(want, "exact")).toBe("# nothing to do\n");
+    });
+
+    test("`sweep()` leaves nothing, says what it took, and can be repeated", async () => {
+      await datapath.sync([await port(1, [1, "10.0.0.3"])], "exact");
+      const swept = await datapath.sweep();
+      expect(swept).toContain("interface metadata");
+      expect(swept).toContain("table netdev mn_metadata");
+      expect(await datapath.sweep()).toEqual([]);
+      expect(await datapath.observe()).toEqual({ ports: [], baseIntact: false });
+    });
+  });
+}
+
+/** What a pass reports that had nothing to do. */
+export const NOTHING = { added: [], replaced: [], removed: [], failed: [], repairedBase: false };
+
+/** A port's id by a small number. */
+export function portIdOf(index: number): string {
+  return `7d9a6f1c-0000-4000-8000-00000000000${index}`;
+}
+
+/** Without orders that mean nothing. */
+export function sorted(ports: readonly Plumbing[]): readonly Plumbing[] {
+  return ports
+    .map((plumbing) => ({
+      ...plumbing,
+      identities: [...plumbing.identities].sort((a, b) => a.number - b.number),
+    }))
+    .sort((a, b) => (a.portId < b.portId ? -1 : 1));
+}

@@ -1,0 +1,113 @@
+import { describe, expect, test } from "vitest";
+import { KernelDatapath } from "../../src/datapath/kernel-datapath.ts";
+import type { Plumbing } from "../../src/datapath/plumbing.ts";
+import { describeDatapath, NOTHING, portIdOf, sorted } from "../contract/datapath.ts";
+import { FakeKernel, type Fault } from "../fakes/kernel.ts";
+
+describeDatapath("the fake kernel", async () => {
+  const kernel = new FakeKernel();
+  return {
+    open: () => new KernelDatapath(kernel),
+    plug: async (name) => kernel.plug(name),
+    unplug: async (name) => kernel.unplug(name),
+    flushRuleset: async () => kernel.flushRuleset(),
+    close: async () => undefined,
+  };
+});
+
+interface Scenario {
+  readonly name: string;
+  /** Brings the kernel to where the change starts. */
+  readonly before: (kernel: FakeKernel) => readonly Plumbing[];
+  /** What happens, and what is wanted from then on. */
+  readonly change: (kernel: FakeKernel, before: readonly Plumbing[]) => readonly Plumbing[];
+}
+
+function port(kernel: FakeKernel, index: number, ...fixed: readonly string[]): Plumbing {
+  const identities = fixed.map((fixedAddress, at) => ({ number: index * 10 + at, fixedAddress }));
+  const interfaceName = `ct${index}`;
+  const mac = `fa:16:3e:00:00:0${index}`;
+  return { portId: portIdOf(index), interfaceName, ifindex: kernel.plug(interfaceName), mac, identities };
+}
+
+const two = (kernel: FakeKernel) => [port(kernel, 1, "10.0.0.3"), port(kernel, 2, "10.0.0.3", "fd00::3")];
+
+const scenarios: readonly Scenario[] = [
+  { name: "an empty host gets its first ports", before: () => [], change: two },
+  { name: "a port is added", before: two, change: (kernel, ports) => [...ports, port(kernel, 3, "fd00::4")] },
+  { name: "a port is removed", before: two, change: (_, ports) => ports.slice(1) },
+  {
+    name: "an interface is made again",
+    before: two,
+    change: (kernel, [first, ...rest]) => {
+      if (first === undefined) throw new Error("no port");
+      kernel.unplug(first.interfaceName);
+      return [{ ...first, ifindex: kernel.plug(first.interfaceName) }, ...rest];
+    },
+  },
+  {
+    name: "an address and a number change",
+    before: two,
+    change: (_, [first, ...rest]) => [
+      { ...(first as Plumbing), identities: [{ number: 99, fixedAddress: "10.0.0.99" }] },
+      ...rest,
+    ],
+  },
+  {
+    name: "somebody flushes the ruleset",
+    before: two,
+    change: (kernel, ports) => {
+      kernel.flushRuleset();
+      return ports;
+    },
+  },
+  {
+    name: "somebody deletes the interface",
+    before: two,
+    change: (kernel, ports) => {
+      kernel.unplug("metadata");
+      kernel.unplug("metadatap");
+      return ports;
+    },
+  },
+];
+
+describe("a kernel that fails once at any call", () => {
+  for (const scenario of scenarios) {
+    for (const fault of ["before", "after"] as const) {
+      test(`is right by the second pass: ${scenario.name}, failing ${fault} the effect`, async () => {
+        const calls = await callsOf(scenario);
+        expect(calls).toBeGreaterThan(4);
+        for (let call = 1; call <= calls; call++) await survives(scenario, call, fault);
+      });
+    }
+  }
+});
+
+async function callsOf(scenario: Scenario): Promise<number> {
+  const { kernel, datapath, want } = await start(scenario);
+  const before = kernel.calls;
+  await datapath.sync(want, "exact");
+  return kernel.calls - before;
+}
+
+async function survives(scenario: Scenario, call: number, fault: Fault): Promise<void> {
+  const { kernel, datapath, want } = await start(scenario);
+  kernel.failOnce(call, fault);
+  await datapath.sync(want, "exact").catch(() => undefined);
+  const second = await datapath.sync(want, "exact");
+  expect(second.failed, `call ${call}\n${kernel}`).toEqual([]);
+  const { ports, baseIntact } = await datapath.observe();
+  expect(baseIntact, `call ${call}\n${kernel}`).toBe(true);
+  expect(sorted(ports), `call ${call}\n${kernel}`).toEqual(sorted(want));
+  expect(await datapath.sync(want, "exact")).toEqual(NOTHING);
+  await datapath.close();
+}
+
+async function start(scenario: Scenario) {
+  const kernel = new FakeKernel();
+  const datapath = new KernelDatapath(kernel);
+  const before = scenario.before(kernel);
+  if (before.length > 0) await datapath.sync(before, "exact");
+  return { kernel, datapath, want: scenario.change(kernel, before) };
+}

@@ -14,15 +14,17 @@ export interface Register {
 }
 
 /** A request that has not been answered. */
-export interface Abandonable {
+export interface PendingRequest {
   abandon(): void;
+  /** The rest of it cannot be read. False when it is whole already. */
+  spoil(status: number, text: string): boolean;
 }
 
 /** One TCP connection of a guest: whose it is, and what of it is unanswered. */
 export class Connection implements SharedConnection {
   readonly socket: Socket;
   readonly peerAddress: string;
-  readonly pending = new Set<Abandonable>();
+  readonly pending = new Set<PendingRequest>();
   /** Milliseconds; since then nothing is being asked over it. */
   idleSince: number;
   share: PortShare;

@@ -6,9 +6,10 @@ import { isCacheable, isSlowDocument } from "./documents.ts";
 import { Flight, type FlightContext } from "./flight.ts";
 import type { Guest } from "./guest.ts";
 import { hasHeader, headerLinesOf, type Screened, screenRequest } from "./headers.ts";
-import { makeToken, TOKEN_PATH, TTL_HEADER, ttlSeconds } from "./imds-token.ts";
+import { isTokenPath, replyWithToken } from "./imds-token.ts";
 import type { Pace } from "./pace.ts";
 import type { PortShare } from "./port-share.ts";
+import { requestId } from "./recent.ts";
 import { pathOf } from "./target.ts";
 
 /** What a request needs of the proxy. */
@@ -82,7 +83,7 @@ export class GuestRequest implements Waiter {
       this.refuse(400, "the request target is not a path");
       return;
     }
-    const screened = screenRequest(this.#req.rawHeaders);
+    const screened = screenRequest(this.#req.rawHeaders, httpVersionMinor === 1);
     if (screened.kind === "refuse") {
       this.refuse(screened.status, screened.reason);
       return;
@@ -122,7 +123,7 @@ export class GuestRequest implements Waiter {
     if (this.#done || guest === undefined) return;
     if (connection.guest() !== guest) {
       this.identify();
-    } else if (this.path.startsWith(TOKEN_PATH) && /^(\?|$)/.test(this.path.slice(TOKEN_PATH.length))) {
+    } else if (isTokenPath(this.path)) {
       this.#giveToken(guest);
     } else if (this.#mayPass(guest)) {
       this.#ask(guest);
@@ -138,7 +139,7 @@ export class GuestRequest implements Waiter {
       this.#flight.expire(this);
     } else if (this.#desk.held.has(this)) {
       this.#refuseUnknown();
-    } else if (this.#screened !== undefined && this.#body === undefined && this.#screened.bodyLength !== 0) {
+    } else if (this.#isReading) {
       this.refuse(408, "the request body did not arrive in time", true);
     } else {
       this.refuse(429, "this port asks too much");
@@ -150,6 +151,12 @@ export class GuestRequest implements Waiter {
     if (this.#done) return;
     this.#flight?.leave(this);
     this.#settle(0);
+  }
+
+  spoil(status: number, text: string): boolean {
+    if (!this.#isReading) return false;
+    this.refuse(status, text, true);
+    return true;
   }
 
   answer({ status, statusText, headers, body }: Answer): void {
@@ -216,6 +223,10 @@ export class GuestRequest implements Waiter {
     this.#ask(this.guest);
   }
 
+  get #isReading(): boolean {
+    return this.#screened !== undefined && this.#screened.bodyLength !== 0 && this.#body === undefined;
+  }
+
   #collect(announced: number | undefined, expectsContinue: boolean): void {
     if (isHopeless(announced, expectsContinue)) {
       this.refuse(413, TOO_LARGE, true);
@@ -235,19 +246,11 @@ export class GuestRequest implements Waiter {
   }
 
   #giveToken({ tenure }: Guest): void {
-    const { settings } = this.#desk.context;
-    const ttl = ttlSeconds(this.#screened?.imdsTtl);
-    if (this.method !== "PUT") {
-      this.refuse(405, "a token is got with PUT");
-    } else if (this.#screened?.wasForwarded === true) {
-      this.refuse(403, "a forwarded request gets no token");
-    } else if (ttl === undefined) {
-      this.refuse(400, `${TTL_HEADER} should be a number of seconds from 1 to 21600`);
-    } else {
-      const token = makeToken(settings.sharedSecret, tenure, Date.now() + ttl * 1000);
-      const headers = ["Content-Type", "text/plain", TTL_HEADER, String(ttl)];
-      this.answer({ status: 200, statusText: "OK", headers, body: Buffer.from(token) });
-    }
+    const { imdsTtl, wasForwarded = false } = this.#screened ?? {};
+    const asked = { method: this.method, ttl: imdsTtl, wasForwarded };
+    const reply = replyWithToken(asked, this.#desk.context.settings.sharedSecret, tenure);
+    if (reply.kind === "refuse") this.refuse(reply.status, reply.reason);
+    else this.answer(reply.answer);
   }
 
   #mayPass(guest: Guest): boolean {
@@ -330,11 +333,6 @@ export class GuestRequest implements Waiter {
     this.#desk.held.delete(this);
     this.#desk.settled(this, status);
   }
-}
-
-/** @param serial Of a request, counted from the start of this agent. */
-export function requestId(serial: number): string {
-  return serial.toString(36).padStart(6, "0");
 }
 
 const SAFE: ReadonlySet<string> = new Set(["GET", "HEAD", "OPTIONS", "TRACE"]);

@@ -22,9 +22,10 @@ export type Screened =
  * names, and every spelling of those by which nova knows a guest. WSGI reads `-` and `_` alike and joins equal
  * names with a comma, so one underscore of a guest would turn a good request into a 403.
  *
+ * @param needsHost HTTP/1.1 demands one; 1.0 does not know it.
  * @source nova contract §2 (underscores, X-Metadata-Provider); RFC 9110 §7.6.1
  */
-export function screenRequest(raw: readonly string[]): Screened {
+export function screenRequest(raw: readonly string[], needsHost: boolean): Screened {
   if (raw.length > 2 * MAX_HEADERS) return refuse(431, `more than ${MAX_HEADERS} headers`);
   const headers: string[] = [];
   let named: ReadonlySet<string> | undefined;
@@ -69,6 +70,7 @@ export function screenRequest(raw: readonly string[]): Screened {
         break;
     }
   }
+  if (hosts === 0 && needsHost) return refuse(400, "no Host header");
   const kept = named === undefined ? headers : without(headers, named);
   return { kind: "pass", headers: kept, bodyLength, imdsToken, imdsTtl, wasForwarded };
 }

@@ -8,11 +8,12 @@ import { Connection, type Register } from "./connection.ts";
 import { isCacheable } from "./documents.ts";
 import type { Flight, FlightContext } from "./flight.ts";
 import { Guest } from "./guest.ts";
-import { type Desk, GuestRequest, requestId } from "./guest-request.ts";
-import { addressOf, answerMalformed, SERVER_OPTIONS, startListening } from "./listener.ts";
+import { type Desk, GuestRequest } from "./guest-request.ts";
+import { addressOf, answerMalformed, faultOf, SERVER_OPTIONS, startListening } from "./listener.ts";
 import { Pace } from "./pace.ts";
 import { FairGate, PortShare } from "./port-share.ts";
 import type { LastRequest, ListenAddress, Proxy as MetadataProxy, ProxyStatus } from "./proxy.ts";
+import { requestId } from "./recent.ts";
 import type { ProxySettings } from "./settings.ts";
 import { Upstream } from "./upstream/upstream.ts";
 
@@ -107,7 +108,7 @@ class HttpProxy implements MetadataProxy, Desk, Register {
   }
 
   lastRequests(portId: string): readonly LastRequest[] {
-    return this.#shares.get(portId)?.recent.list(requestId) ?? [];
+    return this.#shares.get(portId)?.recent.list() ?? [];
   }
 
   status(): ProxyStatus {
@@ -173,7 +174,7 @@ class HttpProxy implements MetadataProxy, Desk, Register {
     share.recent.add(Date.now(), method, path, status, now - startedAt, serial);
     if (share.delayed.length > 0) removeFrom(share.delayed, request);
     const isOurs404 = status === 404 && (guest === undefined || !guest.isServable);
-    if (status >= 500 || isOurs404) {
+    if (isOurs404 || (status >= 502 && status <= 504)) {
       this.#complaints.notServed(share, {
         status,
         requestId: requestId(serial),
@@ -222,16 +223,16 @@ class HttpProxy implements MetadataProxy, Desk, Register {
 
   /** What the parser refused: answered here, never seen by nova. */
   #malformed(error: NodeJS.ErrnoException, socket: Socket): void {
-    const unanswered = this.#connections.get(socket)?.pending.size ?? 0;
-    if (!socket.writable || error.code === "ECONNRESET" || unanswered > 0) {
+    if (!socket.writable || error.code === "ECONNRESET") {
       socket.destroy();
       return;
     }
     this.count("malformed");
-    if (error.code === "HPE_HEADER_OVERFLOW") answerMalformed(socket, 431, "the request head is too large");
-    else if (error.code === "ERR_HTTP_REQUEST_TIMEOUT")
-      answerMalformed(socket, 408, "the request did not arrive in time");
-    else answerMalformed(socket, 400, "the request is not HTTP/1.1");
+    const [status, text] = faultOf(error);
+    const pending = this.#connections.get(socket)?.pending;
+    if (pending === undefined || pending.size === 0) answerMalformed(socket, status, text);
+    else if (pending.size > 1 || ![...pending].every((request) => request.spoil(status, text)))
+      socket.destroy();
   }
 
   #tableChanged(): void {

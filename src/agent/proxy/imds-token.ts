@@ -1,14 +1,49 @@
 import { createHmac, timingSafeEqual } from "node:crypto";
 import type { Secret } from "../../config/secret.ts";
 import type { Tenure } from "../ports/tenure.ts";
+import type { Answer } from "./answer.ts";
 
 /** @source AWS EC2 user guide, "Use IMDSv2": PUT, one second to six hours */
-export const TOKEN_PATH = "/latest/api/token";
-export const TTL_HEADER = "X-aws-ec2-metadata-token-ttl-seconds";
+const TOKEN_PATH = "/latest/api/token";
+const TTL_HEADER = "X-aws-ec2-metadata-token-ttl-seconds";
 
 const MAX_TTL_SECONDS = 21_600;
 const EXPIRY_BYTES = 6;
 const MAC_BYTES = 32;
+
+/** What a client asked at the token's path. */
+export interface TokenRequest {
+  readonly method: string;
+  /** The value of the header that says how long, if any. */
+  readonly ttl: string | undefined;
+  readonly wasForwarded: boolean;
+}
+
+/** A token to give, or why there is none. */
+export type TokenReply =
+  | { readonly kind: "answer"; readonly answer: Answer }
+  | { readonly kind: "refuse"; readonly status: number; readonly reason: string };
+
+/** Whether a path, with its query, is where tokens are got. */
+export function isTokenPath(path: string): boolean {
+  return (
+    path.startsWith(TOKEN_PATH) && (path.length === TOKEN_PATH.length || path[TOKEN_PATH.length] === "?")
+  );
+}
+
+/** Answers a request for a token as AWS does: PUT only, never through a proxy, with a time to live. */
+export function replyWithToken(asked: TokenRequest, secret: Secret, tenure: Tenure): TokenReply {
+  const refuse = (status: number, reason: string): TokenReply => ({ kind: "refuse", status, reason });
+  const seconds = ttlSeconds(asked.ttl);
+  if (asked.method !== "PUT") return refuse(405, "a token is got with PUT");
+  if (asked.wasForwarded) return refuse(403, "a forwarded request gets no token");
+  if (seconds === undefined) {
+    return refuse(400, `${TTL_HEADER} should be a number of seconds from 1 to ${MAX_TTL_SECONDS}`);
+  }
+  const body = Buffer.from(makeToken(secret, tenure, Date.now() + seconds * 1000));
+  const headers = ["Content-Type", "text/plain", TTL_HEADER, String(seconds)];
+  return { kind: "answer", answer: { status: 200, statusText: "OK", headers, body } };
+}
 
 /** The seconds that a client asks for, or undefined where it asks for none that are allowed. */
 export function ttlSeconds(value: string | undefined): number | undefined {

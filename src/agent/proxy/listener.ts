@@ -11,7 +11,8 @@ import type { ListenAddress } from "./proxy.ts";
  */
 export const SERVER_OPTIONS: ServerOptions = {
   insecureHTTPParser: false,
-  requireHostHeader: true,
+  // Screened with the other headers, so that its absence is answered like any other fault.
+  requireHostHeader: false,
   /** @source nova contract §5: uwsgi takes 64 KiB, eventlet 16 KiB a header */
   maxHeaderSize: 32 * 1024,
   headersTimeout: 10_000,
@@ -47,6 +48,13 @@ export function addressOf(server: Server): string {
   return address.family === "IPv6"
     ? `[${address.address}]:${address.port}`
     : `${address.address}:${address.port}`;
+}
+
+/** What a guest is told of what the parser refused. */
+export function faultOf({ code }: NodeJS.ErrnoException): readonly [status: number, text: string] {
+  if (code === "HPE_HEADER_OVERFLOW") return [431, "the request head is too large"];
+  if (code === "ERR_HTTP_REQUEST_TIMEOUT") return [408, "the request did not arrive in time"];
+  return [400, "the request is not HTTP/1.1"];
 }
 
 /** Answers what never became a request, and hangs up. */

@@ -22,8 +22,8 @@ export class RecentRequests {
     this.#next = (this.#next + 1) % CAPACITY;
   }
 
-  /** The newest first. @param idOf Gives a request its id from its serial number. */
-  list(idOf: (serial: number) => string): readonly LastRequest[] {
+  /** The newest first. */
+  list(): readonly LastRequest[] {
     const inOrder = [...this.#slots.slice(this.#next), ...this.#slots.slice(0, this.#next)];
     return inOrder.reverse().map(({ at, method, target, status, durationMs, serial }) => ({
       at,
@@ -31,9 +31,14 @@ export class RecentRequests {
       path: withoutQuery(target),
       status,
       durationMs,
-      requestId: idOf(serial),
+      requestId: requestId(serial),
     }));
   }
+}
+
+/** What a guest reads in an error and an operator finds in the log. @param serial Counted from the start of this agent. */
+export function requestId(serial: number): string {
+  return serial.toString(36).padStart(6, "0");
 }
 
 interface Slot {

@@ -30,16 +30,19 @@ export function splitList(list: string): readonly string[] {
     .filter((item) => item !== "");
 }
 
+/** For an absolute path, or nothing. */
 export function refuseFile(path: string): string | undefined {
   return path === "" || /^\/[^\0]*[^/\0]$/.test(path) ? undefined : "it should be an absolute path, or empty";
 }
 
+/** For a host name, or nothing. */
 export function refuseServerName(name: string): string | undefined {
   return name === "" || /^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$/.test(name)
     ? undefined
     : "it should be a host name, or empty";
 }
 
+/** For the name of a log level. @source logback's Level.toLevel */
 export function refuseLevel(level: string): string | undefined {
   return LEVELS.has(level.toLowerCase())
     ? undefined

@@ -80,6 +80,7 @@ class Lexer {
   #at = 0;
   #line = 1;
   #afterSimpleValue = false;
+  #insideReference = false;
 
   constructor(text: string) {
     this.#text = text;
@@ -237,11 +238,16 @@ class Lexer {
     this.#at += 2;
     const optional = this.#peek() === "?";
     if (optional) this.#at += 1;
+    if (this.#insideReference) throw new HoconError("syntax", "a reference cannot hold another one", line);
+    this.#insideReference = true;
     const path: Token[] = [];
     this.#afterSimpleValue = false;
     for (;;) {
       for (const token of this.next()) {
-        if (token.kind === "}") return { kind: "reference", optional, path, line };
+        if (token.kind === "}") {
+          this.#insideReference = false;
+          return { kind: "reference", optional, path, line };
+        }
         if (token.kind === "end") throw new HoconError("syntax", `"$\{" is not closed with "}"`, line);
         if (token.kind !== "space") path.push(token);
       }

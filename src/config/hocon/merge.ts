@@ -12,6 +12,8 @@ import {
 
 /** A string made of neighbours, and a reference chain that doubles it, must end somewhere. */
 const MAX_TEXT = 4 * 1024 * 1024;
+/** Values that wait for a reference, or stand side by side: more than anybody writes. */
+export const MAX_PIECES = 2_000;
 
 /**
  * `top` where it says something, `below` where it does not: objects merge field by field, and what may turn out to
@@ -21,7 +23,9 @@ export function withFallback(top: HoconNode, below: HoconNode): HoconNode {
   if (ignoresFallbacks(top)) return top;
   if (top.kind === "object" && below.kind === "object") return mergeObjects(top, below);
   if (top.kind === "object" && top.resolved && !isUnmergeable(below)) return { ...top, sealed: true };
-  return { kind: "merge", stack: [...unmerged(top), ...unmerged(below)], origin: top.origin };
+  const stack = [...unmerged(top), ...unmerged(below)];
+  if (stack.length > MAX_PIECES) throw new HoconError("limit", `a key has more than ${MAX_PIECES} values`);
+  return { kind: "merge", stack, origin: top.origin };
 }
 
 /** The first over the second, and so on; objects stay objects. */
@@ -54,8 +58,8 @@ export function join(pieces: readonly HoconNode[]): HoconNode | undefined {
 
 /** What is left of a merge once its first `count` values are taken away. */
 export function remainder(merge: MergeNode, count: number): HoconNode | undefined {
-  const [first, ...more] = merge.stack.slice(count);
-  return first === undefined ? undefined : more.reduce(withFallback, first);
+  const stack = merge.stack.slice(count);
+  return stack.length < 2 ? stack[0] : { ...merge, stack };
 }
 
 /** Whether a value may turn out to be anything, being a reference. */

@@ -1,6 +1,6 @@
 import { HoconError } from "./error.ts";
 import { isBlank, type Token, tokenise } from "./lexer.ts";
-import { join, withFallback } from "./merge.ts";
+import { join, MAX_PIECES, withFallback } from "./merge.ts";
 import { MAX_DEPTH, pathOf, renderPath, tokenName } from "./path.ts";
 import {
   type HoconNode,
@@ -130,6 +130,8 @@ class Parser {
         separator.line,
       );
     this.#around.push(...path);
+    if (this.#around.length > MAX_DEPTH)
+      throw new HoconError("limit", `keys are nested more than ${MAX_DEPTH} deep`, separator.line);
     if (adds) this.#lists += 1;
     const value = separator.kind === "{" ? this.#piece() : this.#value(`a value for "${renderPath(path)}"`);
     if (adds) this.#lists -= 1;
@@ -168,6 +170,8 @@ class Parser {
       if (token.kind === "space") this.#at += 1;
       else if (startsValue(token)) pieces.push(this.#piece());
       else break;
+      if (pieces.length > MAX_PIECES)
+        throw new HoconError("limit", `a value has more than ${MAX_PIECES} parts`, token.line);
     }
     const value = join(withoutTrailingBlank(pieces));
     if (value === undefined) throw new HoconError("syntax", expected(what, first), first.line);

@@ -14,6 +14,8 @@ import {
 
 /** References that refer to references that … grow exponentially; no honest configuration comes near. */
 const MAX_STEPS = 200_000;
+/** Nested values and references in a row: some hundred of these, and the stack holds. */
+const MAX_RESOLVE_DEPTH = 1_000;
 
 /**
  * The same tree with every reference replaced by what it refers to; optional ones without a target are left out.
@@ -43,6 +45,9 @@ export function resolveAt(root: ObjectNode, path: readonly string[]): HoconNode 
 interface Scope {
   readonly merge: MergeNode;
   readonly below: HoconNode | undefined;
+  /** What `below` resolves to along the path `wanted`: values are resolved from the lowest up. */
+  readonly resolved: HoconNode | undefined;
+  readonly wanted: readonly string[];
   readonly outer: Scope | undefined;
 }
 
@@ -50,6 +55,7 @@ class Resolver {
   readonly #root: ObjectNode;
   readonly #inProgress = new Set<HoconNode>();
   #steps = 0;
+  #depth = 0;
 
   constructor(root: ObjectNode) {
     this.#root = root;
@@ -74,6 +80,17 @@ class Resolver {
     this.#steps += 1;
     if (this.#steps > MAX_STEPS)
       throw new HoconError("limit", `more than ${MAX_STEPS} steps are needed to resolve the references`);
+    if (this.#depth >= MAX_RESOLVE_DEPTH)
+      throw new HoconError("limit", "references refer to references in too long a row");
+    this.#depth += 1;
+    try {
+      return this.#kind(node, scope, wanted);
+    } finally {
+      this.#depth -= 1;
+    }
+  }
+
+  #kind(node: HoconNode, scope: Scope | undefined, wanted: readonly string[]): HoconNode | undefined {
     switch (node.kind) {
       case "object":
         return this.#object(node, scope, wanted);
@@ -108,17 +125,20 @@ class Resolver {
 
   #merge(node: MergeNode, scope: Scope | undefined, wanted: readonly string[]): HoconNode | undefined {
     for (let seen = scope; seen !== undefined; seen = seen.outer) {
-      if (seen.merge === node)
-        return seen.below === undefined ? undefined : this.node(seen.below, scope, wanted);
+      if (seen.merge !== node) continue;
+      if (seen.wanted.every((key, index) => key === wanted[index])) return seen.resolved;
+      return seen.below === undefined ? undefined : this.node(seen.below, scope, wanted);
     }
     let merged: HoconNode | undefined;
-    node.stack.forEach((value, index) => {
+    for (let index = node.stack.length - 1; index >= 0; index -= 1) {
+      const value = node.stack[index] ?? node;
+      const below = remainder(node, index + 1);
       const inner = isUnmergeable(value)
-        ? { merge: node, below: remainder(node, index + 1), outer: scope }
+        ? { merge: node, below, resolved: merged, wanted, outer: scope }
         : scope;
       const resolved = this.node(value, inner, wanted);
-      if (resolved !== undefined) merged = merged === undefined ? resolved : withFallback(merged, resolved);
-    });
+      if (resolved !== undefined) merged = merged === undefined ? resolved : withFallback(resolved, merged);
+    }
     return merged;
   }
 

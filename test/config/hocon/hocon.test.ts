@@ -61,6 +61,13 @@ describe("parseHocon()", () => {
     expect(refusal("a { ".repeat(10_000)).code).toBe("limit");
     expect(refusal(`${"a.".repeat(10_000)}b = 1`).code).toBe("limit");
     expect(refusal(`a = "${"x".repeat(4 * 1024 * 1024)}"`).code).toBe("limit");
+    expect(refusal("${".repeat(100_000)).message).toContain("reference");
+    expect(refusal("a = ${ ".repeat(100_000)).code).toBe("syntax");
+    expect(refusal(`${"a.".repeat(100)}b { ${"a.".repeat(100)}b = 1 }`).code).toBe("limit");
+    expect(refusal(`a = ${"[1]".repeat(100_000)}`).code).toBe("limit");
+    expect(refusal("a += 1\n".repeat(100_000)).code).toBe("limit");
+    const row = Array.from({ length: 10_000 }, (_, i) => `a${i} = \${a${i + 1}}`);
+    expect(refusal(row.join("\n")).code).toBe("limit");
     const laughs = ["a0 = ha"];
     for (let i = 1; i < 40; i += 1) laughs.push(`a${i} = \${a${i - 1}}\${a${i - 1}}`);
     expect(refusal(laughs.join("\n")).code).toBe("limit");
@@ -93,6 +100,13 @@ describe("resolve()", () => {
 
   it("does not consult the environment", () => {
     expect(refusal("a = ${PATH}").code).toBe("reference");
+  });
+});
+
+describe("+=", () => {
+  it("adds up, many times over", () => {
+    const root = resolve(parseHocon("a.b += 1\n".repeat(500), "x"));
+    expect(getAt(root, ["a", "b"])).toMatchObject({ items: { length: 500 } });
   });
 });
 

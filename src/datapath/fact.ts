@@ -78,6 +78,15 @@ export function factsOf(plumbing: Plumbing): readonly Fact[] {
   ];
 }
 
+/** Equal for two plumbings if and only if their facts are: in which order identities come matters only for IPv6. */
+export function fingerprintOf({ interfaceName, ifindex, mac, identities }: Plumbing): string {
+  const each = identities.map(
+    ({ number, fixedAddress }) =>
+      `${number}=${fixedAddress.includes(":") ? canonicalIpv6(fixedAddress) : fixedAddress}`,
+  );
+  return `${interfaceName} ${ifindex} ${mac} ${identityForIpv6(identities)?.number} ${each.sort().join(" ")}`;
+}
+
 /** As nft prints it, or a difference would be seen where there is none. */
 export function canonicalIpv6(address: string): string {
   return new SocketAddress({ address, family: "ipv6" }).address;

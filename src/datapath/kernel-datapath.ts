@@ -3,7 +3,7 @@ import type { Datapath, Observed, SyncMode, SyncReport } from "./datapath.ts";
 import { DatapathError } from "./error.ts";
 import { inspectHostFirewall } from "./host-firewall.ts";
 import { type HostStep, missingSteps, sweepHost } from "./host-interface.ts";
-import { factsByPort, plumbingsOf, type Ruleset, readListing } from "./listing.ts";
+import { type Ruleset, readListing } from "./listing.ts";
 import type { Nft } from "./nft-process.ts";
 import { type Plan, type PortChange, planOf, planScript, rulesetAfter } from "./plan.ts";
 import type { Plumbing } from "./plumbing.ts";
@@ -39,9 +39,12 @@ export class KernelDatapath implements Datapath {
 
   observe(): Promise<Observed> {
     return this.#inTurn(async () => {
-      const { facts, baseIntact } = await this.#ruleset();
+      const { whole, baseIntact } = await this.#ruleset();
       const missing = await missingSteps(this.#rtnetlink);
-      return { ports: plumbingsOf(facts), baseIntact: baseIntact && missing.length === 0 };
+      return {
+        ports: [...whole.values()].map(({ plumbing }) => plumbing),
+        baseIntact: baseIntact && missing.length === 0,
+      };
     });
   }
 
@@ -94,7 +97,7 @@ export class KernelDatapath implements Datapath {
 
   counters(portId: string): Promise<{ readonly packets: number; readonly bytes: number } | undefined> {
     return this.#inTurn(async () => {
-      const owned = factsByPort((await this.#ruleset()).facts).get(portId);
+      const owned = (await this.#ruleset()).byPort.get(portId);
       if (!owned?.some((fact) => fact.kind === "chain")) return undefined;
       const listed = await this.#nft.listChain("netdev", TABLE, `${PORT_CHAIN_PREFIX}${portId}`);
       const counter = /"counter":\s*\{"packets":\s*(\d+),\s*"bytes":\s*(\d+)\}/.exec(JSON.stringify(listed));

@@ -1,20 +1,43 @@
 import { BASE_MAPS, BASE_RULE_COUNTS, PEER, PORT_CHAIN_PREFIX } from "./base-ruleset.ts";
 import { DatapathError } from "./error.ts";
-import { type Element, type Fact, factId, factsOf, factValue, type PortChain } from "./fact.ts";
+import {
+  type Element,
+  type Fact,
+  factId,
+  factsOf,
+  factValue,
+  fingerprintOf,
+  type PortChain,
+} from "./fact.ts";
 import { numberOf } from "./link-local.ts";
 import type { Identity, Plumbing } from "./plumbing.ts";
 import { portRuleCount } from "./script.ts";
 
-/** Our part of the kernel's ruleset, read back. */
+/** Our part of the kernel's ruleset, read back, with what follows from it at hand: thousands of ports change one at a time. */
 export interface Ruleset {
   /** By {@link factId}. */
   readonly facts: ReadonlyMap<string, Fact>;
+  /** The same by port; what belongs to none is under the empty name. */
+  readonly byPort: ReadonlyMap<string, readonly Fact[]>;
+  /** The ports that are complete. */
+  readonly whole: ReadonlyMap<string, WholePort>;
   /** True when our three tables stand as this version makes them. */
   readonly baseIntact: boolean;
 }
 
+/** A port that the kernel serves, and the text by which two such are compared. */
+export interface WholePort {
+  readonly plumbing: Plumbing;
+  readonly fingerprint: string;
+}
+
 /** What there is before anything was made. */
-export const EMPTY_RULESET: Ruleset = { facts: new Map(), baseIntact: false };
+export const EMPTY_RULESET: Ruleset = {
+  facts: new Map(),
+  byPort: new Map(),
+  whole: new Map(),
+  baseIntact: false,
+};
 
 /**
  * Reads the objects of `nft -j list table` for each of our tables.
@@ -48,7 +71,14 @@ export function readListing(objects: readonly unknown[]): Ruleset {
   }
   const counted = [...BASE_RULE_COUNTS].every(([id, count]) => chains.get(id)?.rules.length === count);
   const baseIntact = counted && strangers === 0 && BASE_MAPS.every((name) => maps.has(name));
-  return { facts, baseIntact };
+  const { byPort, isClear } = factsByPort(facts);
+  const whole = new Map<string, WholePort>();
+  for (const [portId, owned] of byPort) {
+    const plumbing = plumbingOf(owned);
+    if (plumbing === undefined || !factsOf(plumbing).every((fact) => isHeld(facts, fact))) continue;
+    whole.set(portId, { plumbing, fingerprint: fingerprintOf(plumbing) });
+  }
+  return { facts, byPort, whole, baseIntact: baseIntact && isClear };
 }
 
 interface ListedChain {
@@ -109,18 +139,26 @@ function elementsOf(map: string, kind: "map" | "set", listed: unknown): readonly
   });
 }
 
-/** Every port that a listing shows any part of, by its id, with all that belongs to it. */
-export function factsByPort(facts: ReadonlyMap<string, Fact>): ReadonlyMap<string, readonly Fact[]> {
+/** Every port that a listing shows any part of, with all that belongs to it; not clear where two claim one thing. */
+function factsByPort(facts: ReadonlyMap<string, Fact>): {
+  readonly byPort: ReadonlyMap<string, readonly Fact[]>;
+  readonly isClear: boolean;
+} {
   const ownerOfNumber = new Map<number, string>();
   const ownerOfMark = new Map<string, string>();
   const ownerOfInterface = new Map<string, string>();
+  let isClear = true;
+  const claim = <T>(owners: Map<T, string>, what: T, portId: string): void => {
+    if (owners.has(what)) isClear = false;
+    owners.set(what, portId);
+  };
   for (const fact of facts.values()) {
     if (fact.kind === "chain") {
-      ownerOfMark.set(String(fact.ifindex), fact.portId);
-      ownerOfInterface.set(fact.interfaceName, fact.portId);
+      claim(ownerOfMark, String(fact.ifindex), fact.portId);
+      claim(ownerOfInterface, fact.interfaceName, fact.portId);
     } else if (fact.portId !== undefined) {
       const number = numberOf(fact.data ?? "");
-      if (number !== undefined) ownerOfNumber.set(number, fact.portId);
+      if (number !== undefined) claim(ownerOfNumber, number, fact.portId);
     }
   }
   const owned = new Map<string, Fact[]>();
@@ -130,7 +168,7 @@ export function factsByPort(facts: ReadonlyMap<string, Fact>): ReadonlyMap<strin
     if (list === undefined) owned.set(owner, [fact]);
     else list.push(fact);
   }
-  return owned;
+  return { byPort: owned, isClear };
 
   function ownerOf(fact: Fact): string | undefined {
     if (fact.kind === "chain" || fact.portId !== undefined) return fact.portId;
@@ -140,17 +178,6 @@ export function factsByPort(facts: ReadonlyMap<string, Fact>): ReadonlyMap<strin
     const number = numberOf(key);
     return number === undefined ? undefined : ownerOfNumber.get(number);
   }
-}
-
-/** The plumbings that are complete in a listing; what is partial is left out. */
-export function plumbingsOf(facts: ReadonlyMap<string, Fact>): readonly Plumbing[] {
-  const plumbings: Plumbing[] = [];
-  for (const owned of factsByPort(facts).values()) {
-    const plumbing = plumbingOf(owned);
-    if (plumbing !== undefined && factsOf(plumbing).every((fact) => isHeld(facts, fact)))
-      plumbings.push(plumbing);
-  }
-  return plumbings;
 }
 
 /** Whether the kernel holds exactly that. */

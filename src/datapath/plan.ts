@@ -1,7 +1,7 @@
 import { baseScript } from "./base-ruleset.ts";
 import type { SyncMode } from "./datapath.ts";
-import { type Fact, factId, factsOf, whyInvalid } from "./fact.ts";
-import { factsByPort, isHeld, plumbingsOf, type Ruleset } from "./listing.ts";
+import { type Fact, factId, factsOf, fingerprintOf, whyInvalid } from "./fact.ts";
+import { EMPTY_RULESET, isHeld, type Ruleset, type WholePort } from "./listing.ts";
 import type { Plumbing } from "./plumbing.ts";
 import { scriptOf } from "./script.ts";
 
@@ -11,6 +11,8 @@ export interface PortChange {
   readonly kind: "added" | "replaced" | "removed";
   readonly deletes: readonly Fact[];
   readonly adds: readonly Fact[];
+  /** What the port is then; undefined where it is gone. */
+  readonly after: (WholePort & { readonly facts: readonly Fact[] }) | undefined;
 }
 
 /** The way from an observed ruleset to the wanted one. */
@@ -28,26 +30,70 @@ export interface Plan {
  */
 export function planOf(observed: Ruleset, want: readonly Plumbing[], mode: SyncMode): Plan {
   const { accepted, failed } = accept(want);
-  const desired = new Map(accepted.map((plumbing) => [plumbing.portId, factsOf(plumbing)]));
-  const kept = mode === "add-only" ? keptPorts(observed, accepted) : [];
-  for (const plumbing of kept) desired.set(plumbing.portId, factsOf(plumbing));
-  const held = factsByPort(observed.facts);
+  const isDone = (plumbing: Plumbing) =>
+    observed.baseIntact && observed.whole.get(plumbing.portId)?.fingerprint === fingerprintOf(plumbing);
+  const wanted = new Set(accepted.map(({ portId }) => portId));
+  const changing = accepted.filter((plumbing) => !isDone(plumbing)).map(wantedOf);
+  const isKept = keeper(observed, accepted, changing, mode);
 
-  const allDesired = new Map([...desired.values()].flat().map((fact) => [factId(fact), fact]));
   const changes: PortChange[] = [];
-  for (const [portId, facts] of desired) {
-    const before = held.get(portId) ?? [];
-    const deletes = observed.baseIntact ? before.filter((fact) => !isHeld(allDesired, fact)) : [];
-    const adds = observed.baseIntact ? facts.filter((fact) => !isHeld(observed.facts, fact)) : facts;
-    if (deletes.length + adds.length === 0) continue;
-    changes.push({ portId, kind: before.length > 0 ? "replaced" : "added", deletes, adds });
+  const left: Wanted[] = [...changing];
+  const gone: string[] = [];
+  for (const portId of observed.byPort.keys()) {
+    if (wanted.has(portId)) continue;
+    if (!isKept(portId)) gone.push(portId);
+    else if (!observed.baseIntact) left.push(...keptWhole(observed, portId));
   }
-  for (const [portId, facts] of held) {
-    if (desired.has(portId) || (mode === "add-only" && !isInTheWay(facts, allDesired, accepted))) continue;
-    const deletes = observed.baseIntact ? facts.filter((fact) => !isHeld(allDesired, fact)) : [];
-    changes.push({ portId, kind: "removed", deletes, adds: [] });
+  const desired = new Map(left.flatMap(({ facts }) => facts).map((fact) => [factId(fact), fact]));
+  const deletesOf = (portId: string) =>
+    observed.baseIntact ? (observed.byPort.get(portId) ?? []).filter((fact) => !isHeld(desired, fact)) : [];
+  for (const one of left) {
+    const { portId, facts } = one;
+    const adds = observed.baseIntact ? facts.filter((fact) => !isHeld(observed.facts, fact)) : facts;
+    const kind = observed.byPort.has(portId) ? "replaced" : "added";
+    changes.push({ portId, kind, deletes: deletesOf(portId), adds, after: one });
+  }
+  for (const portId of gone) {
+    changes.push({ portId, kind: "removed", deletes: deletesOf(portId), adds: [], after: undefined });
   }
   return { rebuildsBase: !observed.baseIntact, changes, failed };
+}
+
+/** A wanted port with all that follows from it. */
+interface Wanted extends WholePort {
+  readonly portId: string;
+  readonly facts: readonly Fact[];
+}
+
+function wantedOf(plumbing: Plumbing): Wanted {
+  return {
+    portId: plumbing.portId,
+    plumbing,
+    fingerprint: fingerprintOf(plumbing),
+    facts: factsOf(plumbing),
+  };
+}
+
+function keptWhole(observed: Ruleset, portId: string): readonly Wanted[] {
+  const whole = observed.whole.get(portId);
+  return whole === undefined ? [] : [wantedOf(whole.plumbing)];
+}
+
+/** Whether a port of the kernel that is not wanted stays: in `add-only`, unless it is in a wanted one's way. */
+function keeper(
+  observed: Ruleset,
+  accepted: readonly Plumbing[],
+  changing: readonly Wanted[],
+  mode: SyncMode,
+): (portId: string) => boolean {
+  if (mode === "exact") return () => false;
+  const interfaces = new Set(accepted.map(({ interfaceName }) => interfaceName));
+  const claimed = new Set(changing.flatMap(({ facts }) => facts.map(factId)));
+  return (portId) =>
+    portId !== "" &&
+    !(observed.byPort.get(portId) ?? []).some(
+      (fact) => claimed.has(factId(fact)) || (fact.kind === "chain" && interfaces.has(fact.interfaceName)),
+    );
 }
 
 /** One transaction for the whole plan; empty where nothing is to be done. */
@@ -59,10 +105,20 @@ export function planScript(plan: Pick<Plan, "rebuildsBase" | "changes">): readon
 
 /** What the ruleset is once the kernel has taken the plan. */
 export function rulesetAfter(observed: Ruleset, plan: Plan): Ruleset {
-  const facts = new Map(plan.rebuildsBase ? [] : observed.facts);
-  for (const { deletes } of plan.changes) for (const fact of deletes) facts.delete(factId(fact));
-  for (const { adds } of plan.changes) for (const fact of adds) facts.set(factId(fact), fact);
-  return { facts, baseIntact: true };
+  const { facts: before, byPort: owned, whole: complete } = plan.rebuildsBase ? EMPTY_RULESET : observed;
+  const [facts, byPort, whole] = [new Map(before), new Map(owned), new Map(complete)];
+  for (const { deletes, portId } of plan.changes) {
+    for (const fact of deletes) facts.delete(factId(fact));
+    byPort.delete(portId);
+    whole.delete(portId);
+  }
+  for (const { adds, portId, after } of plan.changes) {
+    for (const fact of adds) facts.set(factId(fact), fact);
+    if (after === undefined) continue;
+    byPort.set(portId, after.facts);
+    whole.set(portId, { plumbing: after.plumbing, fingerprint: after.fingerprint });
+  }
+  return { facts, byPort, whole, baseIntact: true };
 }
 
 /** Refuses what is invalid, and what claims something that an earlier plumbing has. */
@@ -95,24 +151,4 @@ function accept(
     accepted.push(plumbing);
   }
   return { accepted, failed };
-}
-
-/** Whole ports of the kernel that nobody wants yet, and that stand in no wanted port's way. */
-function keptPorts(observed: Ruleset, wanted: readonly Plumbing[]): readonly Plumbing[] {
-  const ports = new Set(wanted.map(({ portId }) => portId));
-  const desired = new Map(wanted.flatMap(factsOf).map((fact) => [factId(fact), fact]));
-  return plumbingsOf(observed.facts).filter(
-    (plumbing) => !ports.has(plumbing.portId) && !isInTheWay(factsOf(plumbing), desired, wanted),
-  );
-}
-
-function isInTheWay(
-  facts: readonly Fact[],
-  desired: ReadonlyMap<string, Fact>,
-  wanted: readonly Plumbing[],
-): boolean {
-  const interfaces = new Set(wanted.map(({ interfaceName }) => interfaceName));
-  return facts.some(
-    (fact) => desired.has(factId(fact)) || (fact.kind === "chain" && interfaces.has(fact.interfaceName)),
-  );
 }

@@ -74,9 +74,17 @@ export class NftProcess implements Nft {
       if (generation === undefined) throw new Error("the answer has no generation");
       return generation;
     } catch (error) {
+      const reason = (error as Error).message;
+      if (/EPERM/.test(reason)) {
+        throw new DatapathError(
+          "no-privilege",
+          `Cannot read the ruleset: ${reason}; this needs CAP_NET_ADMIN: run it as root`,
+          error,
+        );
+      }
       throw new DatapathError(
         "no-kernel-support",
-        `Cannot ask the kernel for the ruleset's generation: ${(error as Error).message}. It must have nf_tables (modprobe nf_tables), and this must run as root`,
+        `Cannot ask the kernel for the ruleset's generation: ${reason}; it must have nf_tables: modprobe nf_tables`,
         error,
       );
     }

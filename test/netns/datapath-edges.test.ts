@@ -29,8 +29,8 @@ describe("`NftProcess`", () => {
     const script = `
       import("./src/datapath/nft-process.ts").then(async ({ NftProcess }) => {
         const nft = new NftProcess();
-        for (const asked of [nft.apply(["add table inet edge"]), nft.generation()]) {
-          const error = await asked.catch((error) => error);
+        for (const ask of [() => nft.apply(["add table inet edge"]), () => nft.generation()]) {
+          const error = await ask().catch((error) => error);
           process.stdout.write(error.code + ": " + error.message + "\\n");
         }
         process.exit(0);

@@ -9,8 +9,10 @@ import { type Plan, type PortChange, planOf, planScript, rulesetAfter } from "./
 import type { Plumbing } from "./plumbing.ts";
 import type { Rtnetlink } from "./rtnetlink-socket.ts";
 
-/** Making one thing can make the next one due (an interface, then its addresses): so deep it goes, and once more. */
-const HOST_ROUNDS = 5;
+/** Making one thing can make the next one due (an interface, then its addresses), and the kernel completes some later. */
+const HOST_ROUNDS = 15;
+/** Longer with each round: about a second in all. @source linux/net/ipv6/addrconf.c: an address counts once a work queue ran */
+const HOST_WAIT_MS = 10;
 /** Somebody else may change the ruleset between reading and writing it; not this often in a row. */
 const APPLY_TRIES = 3;
 const DRIFT_POLL_MS = 1_000;
@@ -130,6 +132,7 @@ export class KernelDatapath implements Datapath {
     for (let round = 0; round < HOST_ROUNDS; round++) {
       missing = await missingSteps(this.#rtnetlink);
       if (missing.length === 0) return round > 0;
+      if (round > 2) await new Promise((resolve) => setTimeout(resolve, HOST_WAIT_MS * (round - 2)));
       for (const step of missing) await step.make();
       // Rules hold the index of an interface, so another one makes them stale without their changing.
       this.#read = undefined;

@@ -83,7 +83,11 @@ describe("a guest that lies", () => {
     const answers = await atAttacker.stop();
     // Its forged request, and the honest one that the last fetch may need.
     expect([1, 2]).toContain(answers.filter((line) => line.includes("Reply 169.254.169.254")).length);
-    expect(answers.filter((line) => line.includes("neighbor advertisement"))).toHaveLength(1);
+    // The forged one and what the guest's own kernel may ask; nothing for the DAD probe, which would go to all nodes.
+    const advertised = answers.filter((line) => line.includes("neighbor advertisement"));
+    expect(advertised.length).toBeGreaterThan(0);
+    for (const line of advertised)
+      expect(line).toMatch(/ > (fe80::99|fe80::f816:3eff:fe00:4|fe80::dead:beef): /);
     // What the victim may hear of all this is the poison that the attacker sent it by the switch, as any frame.
     expect((await atVictim.stop()).filter((line) => line.includes("02:a9:fe:a9:fe:01 >"))).toEqual([]);
     expect(new Set(proxy.peers)).toEqual(new Set(["169.254.0.2"]));

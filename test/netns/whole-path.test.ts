@@ -165,6 +165,31 @@ describe("the whole path: NSDB in ZooKeeper, guests on taps, nova", () => {
     await midonet.unbind(D.portId);
   });
 
+  test("guests are served while ZooKeeper is away, and what changed there is followed once it is back", async () => {
+    await zookeeper.kill();
+    await expect
+      .poll(() => agent.command("status").catch((error) => String(error.stdout)))
+      .toContain("suspended");
+    for (const port of [A, B, C]) {
+      const [answer] = await ask(port, ["/latest/meta-data/local-ipv4"]);
+      expect(answer).toMatchObject({ status: 200, body: port.address });
+    }
+    await zookeeper.start();
+    await expect
+      .poll(() =>
+        midonet.bind(D).then(
+          () => true,
+          () => false,
+        ),
+      )
+      .toBe(true);
+    await plug(D);
+    await agent.serving(4);
+    await unplug(D);
+    await midonet.unbind(D.portId);
+    await agent.serving(3);
+  });
+
   test("`enabled : false` takes everything out of the kernel and says so; true serves again", async () => {
     await midonet.setKeys({ enabled: false, novaUrl: nova.url, secret: SECRET });
     await expect.poll(() => agent.command("status")).toMatch(/IDLE[\s\S]*nothing is plumbed/);

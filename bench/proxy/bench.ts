@@ -71,13 +71,18 @@ function casesOf(): Case[] {
   for (const size of QUICK ? (["1 KiB"] as const) : (["1 KiB", "64 KiB"] as const)) {
     for (const isDistinct of size === "1 KiB" ? [false, true] : [false]) {
       for (const isKeptAlive of [true, false]) {
-        for (const connections of QUICK || isDistinct ? [16, 128] : [1, 16, 128]) {
+        for (const connections of connectionsOf(size, isDistinct)) {
           cases.push({ size, connections, isKeptAlive, isDistinct });
         }
       }
     }
   }
   return cases;
+}
+
+function connectionsOf(size: Case["size"], isDistinct: boolean): readonly number[] {
+  if (size === "64 KiB") return [16];
+  return QUICK || isDistinct ? [16, 128] : [1, 16, 128];
 }
 
 async function startAll(children: ChildProcess[]): Promise<Target[]> {

@@ -15,6 +15,12 @@ export const TABLE_FAMILIES = ["netdev", "inet", "arp"] as const;
 /** Chains of guests begin so, followed by the port's UUID. */
 export const PORT_CHAIN_PREFIX = "port-";
 
+/**
+ * Where the chains of all ports end. nft asks the kernel for every link before it takes a rule that names one,
+ * so the rule that does is written once and not for each port.
+ */
+export const DELIVER = "deliver";
+
 /** The last words of an IPv6 destination that keep an ICMPv6 checksum right; see {@link neutralWord}. */
 const NS_MULTICAST = "ff02::1:fffe:a9fe";
 
@@ -66,6 +72,7 @@ const CHAINS: readonly Chain[] = [
       "accept",
     ],
   },
+  { family: "netdev", name: DELIVER, rules: [`fwd to "${PEER}"`] },
   {
     family: "netdev",
     name: "from_proxy",

@@ -59,7 +59,6 @@ export function factsOf(plumbing: Plumbing): readonly Fact[] {
   });
   return [
     { kind: "chain", portId, interfaceName, ifindex, twinOf: forIpv6.number, isIpv6Only },
-    element("interface", [mark], mark),
     element("guest_mac6", [twin], mac),
     element("guest_mark6", [twin], mark),
     ...(isIpv6Only ? [element("only6", [interfaceName])] : []),
@@ -76,6 +75,30 @@ export function factsOf(plumbing: Plumbing): readonly Fact[] {
       ];
     }),
   ];
+}
+
+/** How many neighbouring interfaces get their way out at once. */
+const BLOCK = 256;
+
+/**
+ * What lets answers out by an interface: its number, named by itself. It says nothing of a port and stays.
+ */
+export function wayOut(ifindex: number): Element {
+  const itself = String(ifindex);
+  return { kind: "element", map: "interface", key: [itself], data: itself, portId: undefined };
+}
+
+/**
+ * The ways out of an interface and its neighbours. nft asks the kernel for every link before it takes one of
+ * these, so the next taps of a host find theirs there.
+ *
+ * @source measured: 20 of 40 ms for one port on a host with 2,000 links
+ */
+export function waysOutAround(ifindex: number): readonly Element[] {
+  const first = ifindex - (ifindex % BLOCK);
+  return Array.from({ length: BLOCK }, (_, at) => first + at)
+    .filter((index) => index > 0)
+    .map(wayOut);
 }
 
 /** Equal for two plumbings if and only if their facts are: in which order identities come matters only for IPv6. */

@@ -1,4 +1,4 @@
-import { BASE_MAPS, BASE_RULE_COUNTS, PEER, PORT_CHAIN_PREFIX } from "./base-ruleset.ts";
+import { BASE_MAPS, BASE_RULE_COUNTS, DELIVER, PEER, PORT_CHAIN_PREFIX } from "./base-ruleset.ts";
 import { DatapathError } from "./error.ts";
 import {
   type Element,
@@ -8,6 +8,7 @@ import {
   factValue,
   fingerprintOf,
   type PortChain,
+  wayOut,
 } from "./fact.ts";
 import { numberOf } from "./link-local.ts";
 import type { Identity, Plumbing } from "./plumbing.ts";
@@ -70,12 +71,15 @@ export function readListing(objects: readonly unknown[]): Ruleset {
     else facts.set(factId(fact), fact);
   }
   const counted = [...BASE_RULE_COUNTS].every(([id, count]) => chains.get(id)?.rules.length === count);
-  const baseIntact = counted && strangers === 0 && BASE_MAPS.every((name) => maps.has(name));
+  const delivers = forwardsTo(chains.get(`netdev ${DELIVER}`)?.rules[0]) === PEER;
+  const baseIntact = counted && delivers && strangers === 0 && BASE_MAPS.every((name) => maps.has(name));
   const { byPort, isClear } = factsByPort(facts);
   const whole = new Map<string, WholePort>();
   for (const [portId, owned] of byPort) {
     const plumbing = plumbingOf(owned);
-    if (plumbing === undefined || !factsOf(plumbing).every((fact) => isHeld(facts, fact))) continue;
+    if (plumbing === undefined) continue;
+    const needed = [wayOut(plumbing.ifindex), ...factsOf(plumbing)];
+    if (!needed.every((fact) => isHeld(facts, fact))) continue;
     whole.set(portId, { plumbing, fingerprint: fingerprintOf(plumbing) });
   }
   return { facts, byPort, whole, baseIntact: baseIntact && isClear };
@@ -96,7 +100,7 @@ function portChainOf(chain: ListedChain, facts: ReadonlyMap<string, Fact>): Port
   const [, interfaceName = "", ifindex, twinOf] =
     /^interface (\S+) ifindex (\d+) number (\d+)$/.exec(String(last?.["comment"])) ?? [];
   const isIpv6Only = facts.has(`only6 ${interfaceName}`);
-  const isWhole = chain.rules.length === portRuleCount(isIpv6Only) && forwardsTo(last) === PEER;
+  const isWhole = chain.rules.length === portRuleCount(isIpv6Only);
   return {
     kind: "chain",
     portId,
@@ -107,7 +111,7 @@ function portChainOf(chain: ListedChain, facts: ReadonlyMap<string, Fact>): Port
   };
 }
 
-/** nft prints an interface that is gone as a number. */
+/** Which interface a rule forwards to; nft prints one that is gone as a number. */
 function forwardsTo(rule: Json | undefined): unknown {
   const statements = Array.isArray(rule?.["expr"]) ? (rule["expr"] as readonly unknown[]) : [];
   for (const statement of statements) {
@@ -145,7 +149,7 @@ function factsByPort(facts: ReadonlyMap<string, Fact>): {
   readonly isClear: boolean;
 } {
   const ownerOfNumber = new Map<number, string>();
-  const ownerOfMark = new Map<string, string>();
+  const marks = new Map<number, string>();
   const ownerOfInterface = new Map<string, string>();
   let isClear = true;
   const claim = <T>(owners: Map<T, string>, what: T, portId: string): void => {
@@ -154,7 +158,7 @@ function factsByPort(facts: ReadonlyMap<string, Fact>): {
   };
   for (const fact of facts.values()) {
     if (fact.kind === "chain") {
-      claim(ownerOfMark, String(fact.ifindex), fact.portId);
+      claim(marks, fact.ifindex, fact.portId);
       claim(ownerOfInterface, fact.interfaceName, fact.portId);
     } else if (fact.portId !== undefined) {
       const number = numberOf(fact.data ?? "");
@@ -163,6 +167,7 @@ function factsByPort(facts: ReadonlyMap<string, Fact>): {
   }
   const owned = new Map<string, Fact[]>();
   for (const fact of facts.values()) {
+    if (fact.kind === "element" && fact.map === "interface") continue;
     const owner = ownerOf(fact) ?? "";
     const list = owned.get(owner);
     if (list === undefined) owned.set(owner, [fact]);
@@ -173,7 +178,6 @@ function factsByPort(facts: ReadonlyMap<string, Fact>): {
   function ownerOf(fact: Fact): string | undefined {
     if (fact.kind === "chain" || fact.portId !== undefined) return fact.portId;
     const [key = ""] = fact.key;
-    if (fact.map === "interface") return ownerOfMark.get(key);
     if (fact.map === "only6") return ownerOfInterface.get(key);
     const number = numberOf(key);
     return number === undefined ? undefined : ownerOfNumber.get(number);

@@ -1,6 +1,6 @@
 import { baseScript } from "./base-ruleset.ts";
 import type { SyncMode } from "./datapath.ts";
-import { type Fact, factId, factsOf, fingerprintOf, whyInvalid } from "./fact.ts";
+import { type Fact, factId, factsOf, fingerprintOf, wayOut, waysOutAround, whyInvalid } from "./fact.ts";
 import { EMPTY_RULESET, isHeld, type Ruleset, type WholePort } from "./listing.ts";
 import type { Plumbing } from "./plumbing.ts";
 import { scriptOf } from "./script.ts";
@@ -36,7 +36,6 @@ export function planOf(observed: Ruleset, want: readonly Plumbing[], mode: SyncM
   const changing = accepted.filter((plumbing) => !isDone(plumbing)).map(wantedOf);
   const isKept = keeper(observed, accepted, changing, mode);
 
-  const changes: PortChange[] = [];
   const left: Wanted[] = [...changing];
   const gone: string[] = [];
   for (const portId of observed.byPort.keys()) {
@@ -45,6 +44,7 @@ export function planOf(observed: Ruleset, want: readonly Plumbing[], mode: SyncM
     else if (!observed.baseIntact) left.push(...keptWhole(observed, portId));
   }
   const desired = new Map(left.flatMap(({ facts }) => facts).map((fact) => [factId(fact), fact]));
+  const changes: PortChange[] = [...waysOut(observed, left)];
   const deletesOf = (portId: string) =>
     observed.baseIntact ? (observed.byPort.get(portId) ?? []).filter((fact) => !isHeld(desired, fact)) : [];
   for (const one of left) {
@@ -57,6 +57,19 @@ export function planOf(observed: Ruleset, want: readonly Plumbing[], mode: SyncM
     changes.push({ portId, kind: "removed", deletes: deletesOf(portId), adds: [], after: undefined });
   }
   return { rebuildsBase: !observed.baseIntact, changes, failed };
+}
+
+/** What ports need that is nobody's: the ways out that are not there yet. */
+function waysOut(observed: Ruleset, left: readonly Wanted[]): readonly PortChange[] {
+  const adds = new Map<string, Fact>();
+  for (const { plumbing } of left) {
+    const own = wayOut(plumbing.ifindex);
+    if (adds.has(factId(own)) || (observed.baseIntact && isHeld(observed.facts, own))) continue;
+    for (const fact of waysOutAround(plumbing.ifindex)) adds.set(factId(fact), fact);
+  }
+  return adds.size === 0
+    ? []
+    : [{ portId: "", kind: "added", deletes: [], adds: [...adds.values()], after: undefined }];
 }
 
 /** A wanted port with all that follows from it. */

@@ -1,4 +1,4 @@
-import { INTERFACE_MAC, PEER, PORT_CHAIN_PREFIX, TABLE } from "./base-ruleset.ts";
+import { DELIVER, INTERFACE_MAC, PORT_CHAIN_PREFIX, TABLE } from "./base-ruleset.ts";
 import type { Element, Fact, PortChain } from "./fact.ts";
 import { linkLocalOf, METADATA_TCP_PORT, twinPrefixOf } from "./link-local.ts";
 
@@ -33,7 +33,7 @@ function chainLines({ portId, interfaceName, ifindex, twinOf, isIpv6Only }: Port
     `add rule ${chain} jump from_guest`,
     ...(isIpv6Only ? anyIpv4 : []),
     `add rule ${chain} ip6 saddr set ip6 saddr & ::ffff:ffff:ffff:ffff | ${twinPrefixOf(twinOf)} ${toProxy}`,
-    `add rule ${chain} counter fwd to "${PEER}" comment "${chainComment(interfaceName, ifindex, twinOf)}"`,
+    `add rule ${chain} counter goto ${DELIVER} comment "${chainComment(interfaceName, ifindex, twinOf)}"`,
   ];
 }
 

@@ -337,7 +337,7 @@ export class GuestRequest implements Waiter {
 
 const SAFE: ReadonlySet<string> = new Set(["GET", "HEAD", "OPTIONS", "TRACE"]);
 const TOO_LARGE = "the request body is larger than 64 KiB";
-/** A body up to this goes out as a string, in one write with its head. @source measured: 5 % less CPU at 1 KiB */
+/** A body up to this goes out as a string, in one write with its head. @source measured: 2 to 11 % less CPU at 1 KiB, three of four runs */
 const ONE_WRITE_BYTES = 16 * 1024;
 /** Of one port, unanswered. */
 const MAX_PENDING = 4096;

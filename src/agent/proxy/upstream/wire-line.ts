@@ -8,7 +8,7 @@ import { parseResponseHead, type ResponseHead } from "./response-head.ts";
  * A line without undici, for nearly all there is to ask: requests without a body over plain HTTP. It earns its
  * place by speed alone; what it reads comes from nova, never from a guest, and it is as strict as undici.
  *
- * @source measured: bench/proxy, an ask over undici costs the proxy three times the CPU
+ * @source measured on a busy machine: 105 µs of CPU for a request that shares nothing, 150 µs over undici
  */
 export class WireLine implements Line {
   free = true;

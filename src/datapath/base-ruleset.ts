@@ -1,10 +1,13 @@
 import { createHash } from "node:crypto";
 import { METADATA_ADDRESS, METADATA_ADDRESS_V6, METADATA_TCP_PORT, TWIN_RANGE } from "./link-local.ts";
 
-/** Our interface in the host; the proxy's packets leave through it. */
-export const INTERFACE = "metadata";
+/**
+ * Our interface in the host; the proxy's packets leave through it. Not `metadata`: midolman gives that name to its
+ * own, and reads the same key to switch it on.
+ */
+export const INTERFACE = "mn-metadata";
 /** Its other end, where what comes out of the proxy is turned back into what the guest expects. */
-export const PEER = "metadatap";
+export const PEER = "mn-metadata-p";
 /** Of {@link INTERFACE}, and what guests are told by ARP and NDP. Locally administered; the tail is 169.254. */
 export const INTERFACE_MAC = "02:a9:fe:a9:fe:01";
 /** Name of our table in each of {@link TABLE_FAMILIES}. */

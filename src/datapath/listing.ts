@@ -33,12 +33,9 @@ export interface WholePort {
 }
 
 /** What there is before anything was made. */
-export const EMPTY_RULESET: Ruleset = {
-  facts: new Map(),
-  byPort: new Map(),
-  whole: new Map(),
-  baseIntact: false,
-};
+export function emptyRuleset(): Ruleset {
+  return { facts: new Map(), byPort: new Map(), whole: new Map(), baseIntact: false };
+}
 
 /**
  * Reads the objects of `nft -j list table` for each of our tables.

@@ -1,7 +1,7 @@
 import { baseScript } from "./base-ruleset.ts";
 import type { SyncMode } from "./datapath.ts";
 import { type Fact, factId, factsOf, fingerprintOf, wayOut, waysOutAround, whyInvalid } from "./fact.ts";
-import { EMPTY_RULESET, isHeld, type Ruleset, type WholePort } from "./listing.ts";
+import { emptyRuleset, isHeld, type Ruleset, type WholePort } from "./listing.ts";
 import type { Plumbing } from "./plumbing.ts";
 import { scriptOf } from "./script.ts";
 
@@ -116,10 +116,16 @@ export function planScript(plan: Pick<Plan, "rebuildsBase" | "changes">): readon
   return [...(plan.rebuildsBase ? baseScript() : []), ...scriptOf(deletes, adds)];
 }
 
-/** What the ruleset is once the kernel has taken the plan. */
+/**
+ * What the ruleset is once the kernel has taken the plan. Changes `observed` itself, which must not be used after:
+ * copying what thousands of ports hold would cost more than the change.
+ */
 export function rulesetAfter(observed: Ruleset, plan: Plan): Ruleset {
-  const { facts: before, byPort: owned, whole: complete } = plan.rebuildsBase ? EMPTY_RULESET : observed;
-  const [facts, byPort, whole] = [new Map(before), new Map(owned), new Map(complete)];
+  const base = plan.rebuildsBase ? emptyRuleset() : observed;
+  // Read-only for everybody else.
+  const facts = base.facts as Map<string, Fact>;
+  const byPort = base.byPort as Map<string, readonly Fact[]>;
+  const whole = base.whole as Map<string, WholePort>;
   for (const { deletes, portId } of plan.changes) {
     for (const fact of deletes) facts.delete(factId(fact));
     byPort.delete(portId);
@@ -131,7 +137,7 @@ export function rulesetAfter(observed: Ruleset, plan: Plan): Ruleset {
     byPort.set(portId, after.facts);
     whole.set(portId, { plumbing: after.plumbing, fingerprint: after.fingerprint });
   }
-  return { facts, byPort, whole, baseIntact: true };
+  return { ...base, baseIntact: true };
 }
 
 /** Refuses what is invalid, and what claims something that an earlier plumbing has. */

@@ -165,7 +165,7 @@ export function describeDatapath(name: string, makeWorld: () => Promise<World>):
       const want = [await port(1, [1, "10.0.0.3"])];
       const text = await datapath.plan(want, "exact");
       expect(text).toContain(`add chain netdev mn_metadata port-${want[0]?.portId}`);
-      expect(text).toContain("# ip link add metadata");
+      expect(text).toContain("# ip link add mn-metadata");
       expect(await datapath.observe()).toEqual({ ports: [], baseIntact: false });
       await datapath.sync(want, "exact");
       expect(await datapath.plan(want, "exact")).toBe("# nothing to do\n");
@@ -174,7 +174,7 @@ export function describeDatapath(name: string, makeWorld: () => Promise<World>):
     test("`sweep()` leaves nothing, says what it took, and can be repeated", async () => {
       await datapath.sync([await port(1, [1, "10.0.0.3"])], "exact");
       const swept = await datapath.sweep();
-      expect(swept).toContain("interface metadata");
+      expect(swept).toContain("interface mn-metadata");
       expect(swept).toContain("table netdev mn_metadata");
       expect(await datapath.sweep()).toEqual([]);
       expect(await datapath.observe()).toEqual({ ports: [], baseIntact: false });

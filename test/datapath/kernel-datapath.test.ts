@@ -65,8 +65,8 @@ const scenarios: readonly Scenario[] = [
     name: "somebody deletes the interface",
     before: two,
     change: (kernel, ports) => {
-      kernel.unplug("metadata");
-      kernel.unplug("metadatap");
+      kernel.unplug("mn-metadata");
+      kernel.unplug("mn-metadata-p");
       return ports;
     },
   },

@@ -45,7 +45,7 @@ describe("numbers and their addresses", () => {
         ];
         const long = words.join(":");
         const canonical = new URL(`http://[${long}]/`).hostname.slice(1, -1);
-        for (const spelling of [long, canonical, `${canonical}%metadata`]) {
+        for (const spelling of [long, canonical, `${canonical}%mn-metadata`]) {
           expect(numberOf(upper ? spelling.toUpperCase() : spelling)).toBe(number);
         }
       }),

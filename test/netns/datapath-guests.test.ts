@@ -140,7 +140,9 @@ describe("the path", () => {
   });
 
   test("leaves no connection tracking, no neighbour to resolve, and no checksum error", async () => {
-    expect((await must("ip", "neigh", "show", "dev", "metadata")).replaceAll(/.*NOARP.*\n?/g, "")).toBe("");
+    expect((await must("ip", "neigh", "show", "dev", "mn-metadata")).replaceAll(/.*NOARP.*\n?/g, "")).toBe(
+      "",
+    );
     const { stdout } = await run("nstat", "-asz", "TcpInCsumErrors");
     expect(stdout).toMatch(/TcpInCsumErrors\s+0\s/);
   });
@@ -188,16 +190,16 @@ describe("`sync()`", () => {
     const damages: readonly (readonly string[])[] = [
       ["ip", "rule", "del", "from", "169.254.169.254"],
       ["ip", "-6", "rule", "del", "from", "fe80::a9fe:a9fe"],
-      ["ip", "addr", "del", "169.254.169.254/32", "dev", "metadata"],
-      ["ip", "addr", "del", "fe80::a9fe:a9fe/64", "dev", "metadata"],
+      ["ip", "addr", "del", "169.254.169.254/32", "dev", "mn-metadata"],
+      ["ip", "addr", "del", "fe80::a9fe:a9fe/64", "dev", "mn-metadata"],
       ["ip", "route", "flush", "table", "9697"],
-      ["ip", "link", "set", "metadatap", "down"],
-      ["ip", "link", "set", "metadata", "down"],
+      ["ip", "link", "set", "mn-metadata-p", "down"],
+      ["ip", "link", "set", "mn-metadata", "down"],
       ["nft", "delete", "table", "inet", "mn_metadata"],
       ["nft", "flush", "chain", "netdev", "mn_metadata", "to_proxy4"],
       ["nft", "flush", "chain", "netdev", "mn_metadata", `port-${want[1]?.portId}`],
       ["nft", "flush", "map", "netdev", "mn_metadata", "guest_mac"],
-      ["ip", "link", "del", "metadata"],
+      ["ip", "link", "del", "mn-metadata"],
     ];
     for (const [command = "", ...words] of damages) {
       await datapath.sync(want, "exact");

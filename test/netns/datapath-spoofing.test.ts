@@ -41,7 +41,7 @@ describe("a guest that lies", () => {
     }[];
     const atProxy = await Capture.start(
       undefined,
-      "metadata",
+      "mn-metadata",
       "tcp[tcpflags] & tcp-syn != 0 or ip6 or udp or icmp",
     );
     const atVictim = await Capture.start(

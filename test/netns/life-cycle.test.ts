@@ -162,13 +162,15 @@ describe("what a host does to a served port", () => {
   });
 
   test("a deleted interface of ours is made again", async () => {
-    await run("ip", "link", "del", "metadata");
+    await run("ip", "link", "del", "mn-metadata");
     await expect
-      .poll(() => run("ip", "-br", "addr", "show", "dev", "metadata").catch(() => ""), { timeout: 5_000 })
+      .poll(() => run("ip", "-br", "addr", "show", "dev", "mn-metadata").catch(() => ""), { timeout: 5_000 })
       .toContain("169.254.169.254");
     await expect.poll(() => statusOf(A), { timeout: 5_000 }).toBe(200);
-    await expect.poll(() => run("ss", "-Hltn", "sport = :9697")).toMatch(/\[fe80::a9fe:a9fe\]%metadata:9697/);
-    expect(await agent.command("status")).toContain("[fe80::a9fe:a9fe%metadata]:9697");
+    await expect
+      .poll(() => run("ss", "-Hltn", "sport = :9697"))
+      .toMatch(/\[fe80::a9fe:a9fe\]%mn-metadata:9697/);
+    expect(await agent.command("status")).toContain("[fe80::a9fe:a9fe%mn-metadata]:9697");
   });
 
   test("`explain` follows a guest by any of its names, and a probe takes the real path", async () => {

@@ -10,7 +10,7 @@ export class EchoProxy {
 
   static async listen(): Promise<EchoProxy> {
     const echo = new EchoProxy();
-    for (const host of [METADATA_ADDRESS, `${METADATA_ADDRESS_V6}%metadata`]) await echo.#listen(host);
+    for (const host of [METADATA_ADDRESS, `${METADATA_ADDRESS_V6}%mn-metadata`]) await echo.#listen(host);
     return echo;
   }
 

@@ -97,7 +97,7 @@ function listenError(error: NodeJS.ErrnoException, host: string, tcpPort: number
     case "EADDRNOTAVAIL":
       return new ProxyError(
         "address-not-available",
-        `${what}: no interface of this host has the address; the interface "metadata" should have it, and a link-local IPv6 address needs its interface as in fe80::a9fe:a9fe%metadata`,
+        `${what}: no interface of this host has the address; the interface "mn-metadata" should have it, and a link-local IPv6 address needs its interface as in fe80::a9fe:a9fe%mn-metadata`,
         error,
       );
     default:

@@ -3,7 +3,7 @@ import type { ProxySettings } from "./settings.ts";
 
 /** Where the proxy listens. */
 export interface ListenAddress {
-  /** `169.254.169.254`, or `fe80::a9fe:a9fe%metadata` with its zone. */
+  /** `169.254.169.254`, or `fe80::a9fe:a9fe%mn-metadata` with its zone. */
   readonly host: string;
   readonly tcpPort: number;
 }

@@ -9,7 +9,7 @@ import { PortTable } from "./ports/port-table.ts";
 import { type ProbeHost, type ProbeResult, probe } from "./probe.ts";
 import { ProxyError } from "./proxy/error.ts";
 import { createProxy } from "./proxy/http-proxy.ts";
-import type { Proxy as MetadataProxy } from "./proxy/proxy.ts";
+import type { ListenAddress, Proxy as MetadataProxy } from "./proxy/proxy.ts";
 import { Reconciler, type ReconcileStatus } from "./reconcile.ts";
 import { Releases } from "./releases.ts";
 import { proxySettings, reservedNumbers } from "./settings.ts";
@@ -21,6 +21,7 @@ export interface ServiceParts {
   readonly store: Store;
   readonly hostId: string;
   readonly datapath: Datapath;
+  /** Begins to follow the links once guests are heard, unless it does already. */
   readonly links: LinkTable;
   readonly log: Logger;
 }
@@ -46,11 +47,14 @@ const QUARANTINE_MS = 120_000;
 /** What finds changes that made no event: nothing should be left for it to find. */
 const FULL_CHECK_MS = 60_000;
 
+const IPV4: ListenAddress = { host: METADATA_ADDRESS, tcpPort: METADATA_TCP_PORT };
+const IPV6: ListenAddress = { host: `${METADATA_ADDRESS_V6}%${INTERFACE}`, tcpPort: METADATA_TCP_PORT };
+
 const NOTHING_YET: TopologySnapshot = { inSync: false, ports: new Map(), problems: [], hostIsKnown: true };
 
 /**
- * Starts to serve, in the order that leaves no guest without an answer: observe and adopt what an earlier run
- * left, listen, then open the kernel for more.
+ * Starts to serve, in the order that leaves no guest without an answer: listen where an earlier run left the
+ * interface, observe and adopt what else it left, then open the kernel for more. The NSDB is read meanwhile.
  *
  * @throws {DatapathError} If the kernel cannot be programmed at all.
  * @throws {ProxyError} If the metadata address or port is taken.
@@ -65,18 +69,32 @@ export async function startService(parts: ServiceParts, config: Config): Promise
       isReserved: (number) => reserved(number),
       now: () => performance.now(),
     });
-    const { ports: adopted } = await datapath.observe();
-    table.adopt(adopted);
-    if (adopted.length > 0) log.info({ ports: adopted.length }, "ports of an earlier run adopted");
-    await datapath.sync([], "add-only");
-
     const proxy = createProxy({ tenures: table, settings: proxySettings(config), log });
     let drainMs = 0;
     opened.add(() => proxy.close(drainMs));
-    await proxy.listen({ host: METADATA_ADDRESS, tcpPort: METADATA_TCP_PORT });
-    await listenIpv6(proxy, log);
+    // Where an earlier run left the interface, guests are heard now, and held until they are known. What keeps
+    // them from it is told by the next try, when the interface is there for sure.
+    const deaf: ListenAddress[] = [];
+    for (const address of [IPV4, IPV6]) await proxy.listen(address).catch(() => deaf.push(address));
 
     let snapshot = NOTHING_YET;
+    // Read from now on; acted on once what an earlier run left is adopted.
+    let onSnapshot = (): void => undefined;
+    const topology = new Topology(store, hostId, (next) => {
+      tellProblems(snapshot, next, hostId, log);
+      snapshot = next;
+      onSnapshot();
+    });
+    opened.add(() => topology.close());
+
+    const { ports: adopted } = await datapath.observe();
+    table.adopt(adopted);
+    if (adopted.length > 0) log.info({ ports: adopted.length }, "ports of an earlier run adopted");
+    if (deaf.length > 0) await datapath.sync([], "add-only");
+    if (deaf.includes(IPV4)) await proxy.listen(IPV4);
+    if (deaf.includes(IPV6)) await listenIpv6(proxy, log);
+    if (!links.isComplete) await links.start();
+
     const lent = new Map<string, ComputePort>();
     const reconciler = new Reconciler({
       datapath,
@@ -93,12 +111,8 @@ export async function startService(parts: ServiceParts, config: Config): Promise
     opened.add(links.onChange(() => reconciler.trigger()));
     opened.add(datapath.onDrift(() => reconciler.trigger()));
 
-    const topology = new Topology(store, hostId, (next) => {
-      tellProblems(snapshot, next, hostId, log);
-      snapshot = next;
-      reconciler.trigger();
-    });
-    opened.add(() => topology.close());
+    onSnapshot = () => reconciler.trigger();
+    onSnapshot();
     const fullCheck = setInterval(() => reconciler.trigger(), FULL_CHECK_MS);
     opened.add(() => clearInterval(fullCheck));
 
@@ -152,7 +166,7 @@ export async function startService(parts: ServiceParts, config: Config): Promise
 /** A host that has IPv6 switched off serves without it. */
 async function listenIpv6(proxy: MetadataProxy, log: Logger): Promise<void> {
   try {
-    await proxy.listen({ host: `${METADATA_ADDRESS_V6}%${INTERFACE}`, tcpPort: METADATA_TCP_PORT });
+    await proxy.listen(IPV6);
   } catch (error) {
     if (!(error instanceof ProxyError) || error.code !== "address-not-available") throw error;
     log.warn({ error: error.message }, "guests are served over IPv4 only: this host has no IPv6");

@@ -1,5 +1,7 @@
+import { IpMonitor } from "../../datapath/link-monitor.ts";
 import { LinkTable } from "../../datapath/links.ts";
 import { openDatapath } from "../../datapath/open-datapath.ts";
+import { RtnetlinkSocket } from "../../datapath/rtnetlink-socket.ts";
 import { openLog } from "../log.ts";
 import { openNsdb } from "../open-nsdb.ts";
 import type { GlobalOptions } from "../options.ts";
@@ -21,7 +23,7 @@ export async function agentCommand(
     opened.add(() => store.close());
     const datapath = openDatapath();
     opened.add(() => datapath.close());
-    const links = await LinkTable.watch();
+    const links = new LinkTable(new RtnetlinkSocket(), new IpMonitor());
     opened.add(() => links.close());
     await runAgent({ store, hostId, datapath, links, log, runFolder, version }, signal);
   } finally {

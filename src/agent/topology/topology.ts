@@ -70,11 +70,14 @@ export class Topology {
 
   #follow(portIds: readonly string[]): void {
     const wanted = new Set(portIds);
+    const unreadBefore = this.#unread;
+    let hasLost = false;
     for (const [portId, entry] of this.#entries) {
       if (wanted.has(portId)) continue;
       entry.close();
       this.#entries.delete(portId);
       if (!entry.read) this.#unread -= 1;
+      hasLost = true;
     }
     for (const portId of wanted) {
       if (this.#entries.has(portId)) continue;
@@ -87,7 +90,8 @@ export class Topology {
         new Entry(this.#store, portId, this.#hostId, onFirstRead, () => this.#tell()),
       );
     }
-    this.#tell();
+    // New ports say nothing before they are read: then they tell, and a whole pass is not spent on what was known.
+    if (hasLost || this.#unread <= unreadBefore) this.#tell();
   }
 
   /** At once when everything is known; while the first read is under way, now and then. */
@@ -123,7 +127,7 @@ export class Topology {
 }
 
 /** How often an incomplete snapshot is told while the first read is under way. */
-const PARTIAL_MS = 250;
+const PARTIAL_MS = 1_000;
 
 /** One port that the host lists: its two objects, and what they make together. */
 class Entry {

@@ -105,6 +105,16 @@ describe("the whole path: NSDB in ZooKeeper, guests on taps, nova", () => {
     },
   );
 
+  test("a guest is known over IPv6 as well, whatever its own address there", async () => {
+    const url = "http://[fe80::a9fe:a9fe%25eth0]/latest/meta-data/local-ipv4";
+    const inside = ["nsenter", `--net=/run/netns/${B.name}`, "curl", "-gsS", "-m", "5"] as const;
+    // The guest's own duplicate address detection takes a second or two.
+    await expect.poll(() => run(...inside, url).catch(String)).toBe(B.address);
+    await run("ip", "-n", B.name, "-6", "addr", "flush", "dev", "eth0");
+    await run("ip", "-n", B.name, "addr", "add", "fe80::feed/64", "dev", "eth0", "nodad");
+    expect(await run(...inside, url)).toBe(B.address);
+  });
+
   test("a guest's forged identity headers change nothing", async () => {
     const forged = {
       "X-Instance-ID": B.instanceId,

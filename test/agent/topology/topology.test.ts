@@ -78,6 +78,17 @@ describe("`Topology`", () => {
     await expect.poll(newest).toMatchObject({ ports: [port(2).portId] });
   });
 
+  test("says nothing of a listed port before it is read, so that its first news is the port", async () => {
+    await midonet.bind(port(1));
+    follow();
+    await expect.poll(newest).toMatchObject({ inSync: true, ports: [port(1).portId] });
+    await midonet.createAll([port(2)]);
+    const before = seen.length;
+    await midonet.list([port(2)]);
+    await expect.poll(() => seen.length).toBeGreaterThan(before);
+    expect([...(seen[before]?.ports.keys() ?? [])]).toContain(port(2).portId);
+  });
+
   test("skips an object that cannot be used, names it and the field, and serves it again once mended", async () => {
     await midonet.bind(port(1));
     await midonet.bind(port(2));

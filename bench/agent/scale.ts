@@ -59,11 +59,19 @@ function reportOf(figures: readonly Figure[], bound: number, load: number): stri
 
 \`node --import tsx bench/agent/scale.ts --ports ${bound}\`, ${new Date().toISOString().slice(0, 10)}: ${cpus().length} × ${cpu?.model ?? "unknown CPU"}, Linux ${release()}, Node ${process.versions.node}; load average ${load.toFixed(1)} when it began.
 Agent, ZooKeeper, nova's stand-in, the guests and the measuring share these CPUs. Times are from outside: from before
-the write (or the start of the process) until the guest has its answer, or the agent says so of itself.
+the write (or the start of the process) until the guest has its answer, or the agent says so of itself. The machine is
+shared: medians say what the agent does, and the last percentile what else ran; compare runs by CPU.
 
 | what | measured | target |
 |---|---|---|
 ${rows.join("\n")}
+
+- A guest asks every 2 ms on a new connection while it waits for its first answer, and knows its gateway's MAC.
+- A host object with thousands of ports is read, decoded and planned whole for each change: that, and nft's own start,
+  is what one more port costs. It does not grow with what other hosts do.
+- Between SIGKILL and listening the kernel refuses connections, as nobody listens; each guest tries again at once here,
+  which is why so many fail then. From listening on a request is held until the NSDB has said whose it is.
+- Five of six events of the storm change an MTU, the rest take taps down and up; five taps are made anew under their names.
 `;
 }
 

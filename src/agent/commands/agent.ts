@@ -8,6 +8,9 @@ import type { GlobalOptions } from "../options.ts";
 import { Releases } from "../releases.ts";
 import { runAgent } from "../run-agent.ts";
 import { shutdownSignal } from "../shutdown.ts";
+import { boundYoungGeneration } from "../young-generation.ts";
+
+const YOUNG_GENERATION_BYTES = 8 << 20;
 
 /** `mn-metadata agent`: opens what the agent stands on, and runs it until a signal. */
 export async function agentCommand(
@@ -15,6 +18,7 @@ export async function agentCommand(
   createHostId: boolean,
   version: string,
 ): Promise<void> {
+  boundYoungGeneration(YOUNG_GENERATION_BYTES);
   const signal = shutdownSignal();
   const log = openLog();
   const opened = new Releases();

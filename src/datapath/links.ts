@@ -8,6 +8,13 @@ const ASK_EACH = 200;
 const COALESCE_MS = 4;
 const RESYNC_MS = 60_000;
 const RETRY_MS = 500;
+/**
+ * After an overrun the kernel drops events without a further word until its queue has been emptied, so one
+ * report stands for all that is lost until events are rare again.
+ *
+ * @source linux net/netlink/af_netlink.c, NETLINK_S_CONGESTED
+ */
+const SETTLE_MS = 500;
 
 /**
  * The links of this network namespace, now. Events are hints: each changed link is asked for, and one that a
@@ -23,6 +30,8 @@ export class LinkTable {
   #listAll = false;
   #work: Promise<void> | undefined;
   #timer: NodeJS.Timeout | undefined;
+  #settling: NodeJS.Timeout | undefined;
+  #lastHint = 0;
   #hasChanged = false;
   #isComplete = false;
   #closed = false;
@@ -83,15 +92,32 @@ export class LinkTable {
   async close(): Promise<void> {
     this.#closed = true;
     clearTimeout(this.#timer);
+    clearTimeout(this.#settling);
     this.#monitor?.close();
     await this.#work;
     this.#rtnetlink.close();
   }
 
   #heard(hint: LinkHint): void {
-    if (hint.kind === "missed") this.#listAll = true;
-    else for (const ifindex of hint.ifindexes) this.#dirty.add(ifindex);
+    this.#lastHint = performance.now();
+    if (hint.kind === "missed") {
+      this.#listAll = true;
+      this.#settle();
+    } else {
+      for (const ifindex of hint.ifindexes) this.#dirty.add(ifindex);
+    }
     this.#begin();
+  }
+
+  /** Lists all again and again until nothing was heard for a while before. */
+  #settle(): void {
+    if (this.#closed) return;
+    this.#settling ??= setTimeout(() => {
+      this.#settling = undefined;
+      if (performance.now() - this.#lastHint < SETTLE_MS) this.#settle();
+      this.#listAll = true;
+      this.#begin();
+    }, SETTLE_MS).unref();
   }
 
   #begin(): void {
@@ -153,7 +179,8 @@ export class LinkTable {
   #resyncLater(): void {
     if (this.#monitor === undefined || this.#closed) return;
     this.#timer = setTimeout(() => {
-      this.#heard({ kind: "missed" });
+      this.#listAll = true;
+      this.#begin();
       this.#resyncLater();
     }, RESYNC_MS).unref();
   }

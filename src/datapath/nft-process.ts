@@ -1,4 +1,4 @@
-import { spawn } from "node:child_process";
+import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
 import { createNetlink, type NetlinkSocket } from "netlink";
 import { DatapathError, type DatapathErrorCode } from "./error.ts";
 
@@ -38,6 +38,8 @@ const NFGENMSG = Buffer.alloc(4);
 export class NftProcess implements Nft {
   readonly #command: string;
   readonly #timeoutMs: number;
+  /** Started, and waiting for its script: its start-up is not part of the next change. */
+  #spare: ChildProcessWithoutNullStreams | undefined;
   #netlink: NetlinkSocket | undefined;
 
   constructor(options: { readonly command?: string; readonly timeoutMs?: number } = {}) {
@@ -46,7 +48,12 @@ export class NftProcess implements Nft {
   }
 
   async apply(script: readonly string[]): Promise<void> {
-    await this.#run(["-f", "-"], `${script.join("\n")}\n`);
+    const child = this.#takeSpare() ?? this.#start(["-f", "-"]);
+    try {
+      await this.#finish(child, `${script.join("\n")}\n`);
+    } finally {
+      this.#keepSpare();
+    }
   }
 
   async listTable(family: string, name: string): Promise<readonly unknown[] | undefined> {
@@ -91,6 +98,7 @@ export class NftProcess implements Nft {
   }
 
   close(): void {
+    this.#takeSpare()?.kill("SIGKILL");
     this.#netlink?.close();
     this.#netlink = undefined;
   }
@@ -102,20 +110,51 @@ export class NftProcess implements Nft {
   }
 
   #run(words: readonly string[], input: string): Promise<string> {
+    return this.#finish(this.#start(words), input);
+  }
+
+  #start(words: readonly string[]): ChildProcessWithoutNullStreams {
+    return spawn(this.#command, words, {
+      env: { ...process.env, LC_ALL: "C", PATH: `${process.env["PATH"] ?? ""}:/usr/sbin:/sbin` },
+    });
+  }
+
+  /** nft reads the kernel only when it has its whole script, so one that waits knows nothing old. */
+  #keepSpare(): void {
+    if (this.#spare !== undefined) return;
+    const spare = this.#start(["-f", "-"]);
+    this.#spare = spare;
+    // One that ends before it is used is none; what is wrong with nft is told by the next change.
+    const forget = () => {
+      if (this.#spare === spare) this.#spare = undefined;
+    };
+    spare.once("error", forget).once("exit", forget).unref();
+    spare.stdin.on("error", () => undefined);
+  }
+
+  #takeSpare(): ChildProcessWithoutNullStreams | undefined {
+    const spare = this.#spare;
+    this.#spare = undefined;
+    spare?.ref();
+    return spare;
+  }
+
+  /** Gives a started nft its input, and waits for its end. */
+  #finish(child: ChildProcessWithoutNullStreams, input: string): Promise<string> {
     return new Promise((resolve, reject) => {
-      const child = spawn(this.#command, words, {
-        env: { ...process.env, LC_ALL: "C", PATH: `${process.env["PATH"] ?? ""}:/usr/sbin:/sbin` },
-        timeout: this.#timeoutMs,
-        killSignal: "SIGKILL",
-      });
       const printed: Buffer[] = [];
       const complaints: Buffer[] = [];
+      const timer = setTimeout(() => child.kill("SIGKILL"), this.#timeoutMs);
       child.stdout.on("data", (chunk: Buffer) => printed.push(chunk));
       child.stderr.on("data", (chunk: Buffer) => complaints.push(chunk));
       // nft that ends early closes its input; its exit says why.
       child.stdin.on("error", () => undefined);
-      child.on("error", (error: NodeJS.ErrnoException) => reject(notStarted(this.#command, error)));
+      child.on("error", (error: NodeJS.ErrnoException) => {
+        clearTimeout(timer);
+        reject(notStarted(this.#command, error));
+      });
       child.on("close", (code, signal) => {
+        clearTimeout(timer);
         if (code === 0) resolve(Buffer.concat(printed).toString());
         else if (signal !== null) reject(killed(this.#timeoutMs, signal));
         else reject(refused(Buffer.concat(complaints).toString()));

@@ -29,11 +29,9 @@ export interface Plan {
  * of a wanted one; where the base must be made anew it carries them over.
  */
 export function planOf(observed: Ruleset, want: readonly Plumbing[], mode: SyncMode): Plan {
-  const { accepted, failed } = accept(want);
-  const isDone = (plumbing: Plumbing) =>
-    observed.baseIntact && observed.whole.get(plumbing.portId)?.fingerprint === fingerprintOf(plumbing);
+  const { accepted, failed, done } = accept(observed, want);
   const wanted = new Set(accepted.map(({ portId }) => portId));
-  const changing = accepted.filter((plumbing) => !isDone(plumbing)).map(wantedOf);
+  const changing = accepted.filter(({ portId }) => !done.has(portId)).map(wantedOf);
   const isKept = keeper(observed, accepted, changing, mode);
 
   const left: Wanted[] = [...changing];
@@ -142,32 +140,64 @@ export function rulesetAfter(observed: Ruleset, plan: Plan): Ruleset {
 
 /** Refuses what is invalid, and what claims something that an earlier plumbing has. */
 function accept(
+  observed: Ruleset,
   want: readonly Plumbing[],
-): Pick<Plan, "failed"> & { readonly accepted: readonly Plumbing[] } {
+): Pick<Plan, "failed"> & { readonly accepted: readonly Plumbing[]; readonly done: ReadonlySet<string> } {
   const accepted: Plumbing[] = [];
+  const done = new Set<string>();
   const failed: { portId: string; reason: string }[] = [];
-  const taken = new Map<string, string>();
+  const claims = new Claims();
   for (const plumbing of want) {
-    const { portId, interfaceName, ifindex, identities } = plumbing;
-    const claims = [
-      `port "${portId}"`,
-      `interface "${interfaceName}"`,
-      `interface number ${ifindex}`,
-      ...identities.map(({ number }) => `link-local number ${number}`),
-      ...identities.map(({ fixedAddress }) => `address "${fixedAddress}" on interface "${interfaceName}"`),
-    ];
-    const clash = claims.find((claim, at) => taken.has(claim) || claims.indexOf(claim) !== at);
-    const reason =
-      whyInvalid(plumbing) ??
-      (clash === undefined
-        ? undefined
-        : `Cannot plumb port "${portId}": ${clash} is taken by port "${taken.get(clash) ?? portId}"; each may belong to one port only`);
+    const { portId } = plumbing;
+    const isDone = observed.baseIntact && observed.whole.get(portId)?.fingerprint === fingerprintOf(plumbing);
+    // What the kernel holds already was valid when it was put there.
+    const reason = (isDone ? undefined : whyInvalid(plumbing)) ?? claims.clashOf(plumbing);
     if (reason !== undefined) {
       failed.push({ portId, reason });
       continue;
     }
-    for (const claim of claims) taken.set(claim, portId);
+    claims.add(plumbing);
     accepted.push(plumbing);
+    if (isDone) done.add(portId);
   }
-  return { accepted, failed };
+  return { accepted, failed, done };
+}
+
+/** What plumbings have taken so far. Keyed by the values themselves: this is done for every port on every change. */
+class Claims {
+  readonly #ports = new Set<string>();
+  readonly #interfaces = new Map<string, string>();
+  readonly #ifindexes = new Map<number, string>();
+  readonly #numbers = new Map<number, string>();
+
+  add({ portId, interfaceName, ifindex, identities }: Plumbing): void {
+    this.#ports.add(portId);
+    this.#interfaces.set(interfaceName, portId);
+    this.#ifindexes.set(ifindex, portId);
+    for (const { number } of identities) this.#numbers.set(number, portId);
+  }
+
+  /** Why a plumbing cannot stand beside them, or with itself; undefined where it can. */
+  clashOf({ portId, interfaceName, ifindex, identities }: Plumbing): string | undefined {
+    if (this.#ports.has(portId)) return clash(portId, `port "${portId}"`, portId);
+    const interfaceHolder = this.#interfaces.get(interfaceName);
+    if (interfaceHolder !== undefined) return clash(portId, `interface "${interfaceName}"`, interfaceHolder);
+    const indexHolder = this.#ifindexes.get(ifindex);
+    if (indexHolder !== undefined) return clash(portId, `interface number ${ifindex}`, indexHolder);
+    for (const [at, { number, fixedAddress }] of identities.entries()) {
+      const holder = this.#numbers.get(number);
+      if (holder !== undefined) return clash(portId, `link-local number ${number}`, holder);
+      for (const other of identities.slice(0, at)) {
+        if (other.number === number) return clash(portId, `link-local number ${number}`, portId);
+        if (other.fixedAddress === fixedAddress) {
+          return clash(portId, `address "${fixedAddress}" on interface "${interfaceName}"`, portId);
+        }
+      }
+    }
+    return undefined;
+  }
+}
+
+function clash(portId: string, what: string, holder: string): string {
+  return `Cannot plumb port "${portId}": ${what} is taken by port "${holder}"; each may belong to one port only`;
 }

@@ -16,6 +16,8 @@ const PACKAGES = {
     curl: "curl",
     tcpdump: "tcpdump",
     ping: "iputils-ping",
+    pgrep: "procps",
+    sysctl: "procps",
     ethtool: "ethtool",
     java: "default-jdk-headless",
     javac: "default-jdk-headless",

@@ -47,6 +47,8 @@ const QUARANTINE_MS = 120_000;
 /** What finds changes that made no event: nothing should be left for it to find. */
 const FULL_CHECK_MS = 60_000;
 
+const PROBE_POLL_MS = 20;
+
 const IPV4: ListenAddress = { host: METADATA_ADDRESS, tcpPort: METADATA_TCP_PORT };
 const IPV6: ListenAddress = { host: `${METADATA_ADDRESS_V6}%${INTERFACE}`, tcpPort: METADATA_TCP_PORT };
 
@@ -116,29 +118,7 @@ export async function startService(parts: ServiceParts, config: Config): Promise
     const fullCheck = setInterval(() => reconciler.trigger(), FULL_CHECK_MS);
     opened.add(() => clearInterval(fullCheck));
 
-    const probeHost: ProbeHost = {
-      lend(port) {
-        lent.set(port.portId, port);
-        reconciler.trigger();
-        return () => {
-          lent.delete(port.portId);
-          reconciler.trigger();
-        };
-      },
-      async served(portId, withinMs) {
-        const deadline = performance.now() + withinMs;
-        let reason: string | undefined = "its interface was not seen";
-        while (performance.now() < deadline) {
-          await reconciler.idle();
-          const { idle, failing, broken } = reconciler.status();
-          reason = broken ?? failing.get(portId) ?? idle.get(portId);
-          if (reason === undefined) return undefined;
-          await new Promise((resolve) => setTimeout(resolve, 20));
-        }
-        return reason;
-      },
-    };
-
+    const probeHost = probeHostOf(lent, reconciler);
     return {
       table,
       proxy,
@@ -161,6 +141,32 @@ export async function startService(parts: ServiceParts, config: Config): Promise
     await opened.close();
     throw error;
   }
+}
+
+/** Serves a probe's port beside those of the NSDB for as long as it is lent. */
+function probeHostOf(lent: Map<string, ComputePort>, reconciler: Reconciler): ProbeHost {
+  return {
+    lend(port) {
+      lent.set(port.portId, port);
+      reconciler.trigger();
+      return () => {
+        lent.delete(port.portId);
+        reconciler.trigger();
+      };
+    },
+    async served(portId, withinMs) {
+      const deadline = performance.now() + withinMs;
+      let reason: string | undefined = "its interface was not seen";
+      while (performance.now() < deadline) {
+        await reconciler.idle();
+        const { idle, failing, broken } = reconciler.status();
+        reason = broken ?? failing.get(portId) ?? idle.get(portId);
+        if (reason === undefined) return undefined;
+        await new Promise((resolve) => setTimeout(resolve, PROBE_POLL_MS));
+      }
+      return reason;
+    },
+  };
 }
 
 /** A host that has IPv6 switched off serves without it. */

@@ -28,7 +28,7 @@ export class KernelDatapath implements Datapath {
   readonly #rtnetlink: Rtnetlink;
   #read: { readonly generation: number; readonly ruleset: Ruleset } | undefined;
   /** What the last `sync` left behind: only to notice that somebody changed it, never instead of reading. */
-  #left: Ruleset | undefined;
+  #left: { readonly ruleset: Ruleset; readonly marks: string } | undefined;
   #turn: Promise<unknown> = Promise.resolve();
   readonly #driftListeners = new Set<() => void>();
   #driftTimer: NodeJS.Timeout | undefined;
@@ -158,11 +158,13 @@ export class KernelDatapath implements Datapath {
         if (!(error instanceof DatapathError) || error.code !== "rejected") throw error;
         if (tries < APPLY_TRIES - 1) continue;
         const failed = await this.#applyOneByOne(plan);
-        this.#left = await this.#ruleset();
+        const marks = await this.#marks();
+        this.#left = { ruleset: await this.#ruleset(), marks };
         return { plan, failed };
       }
-      this.#left = rulesetAfter(observed, plan);
-      await this.#confirm(this.#left);
+      const ruleset = rulesetAfter(observed, plan);
+      this.#left = { ruleset, marks: await this.#marks() };
+      await this.#confirm(ruleset);
       return { plan, failed: [] };
     }
   }
@@ -216,6 +218,12 @@ export class KernelDatapath implements Datapath {
     return ruleset;
   }
 
+  /** Our tables at a glance, however large they are. */
+  async #marks(): Promise<string> {
+    const marks = await Promise.all(TABLE_FAMILIES.map((family) => this.#nft.tableMark(family, TABLE)));
+    return marks.join(" ");
+  }
+
   #lookLater(): NodeJS.Timeout {
     const timer = setTimeout(() => {
       void this.#inTurn(() => this.#hasDrifted())
@@ -233,22 +241,20 @@ export class KernelDatapath implements Datapath {
     return timer.unref();
   }
 
-  /** Cheap while nobody changes rules; where somebody does, whole tables at once and single elements a little later. */
+  /** Cheap while nobody changes rules; where somebody does, tables and chains at once, what is inside a little later. */
   async #hasDrifted(): Promise<boolean> {
     if ((await missingSteps(this.#rtnetlink)).length > 0) return true;
     const left = this.#left;
     if (left === undefined) return false;
     const isUntouched = this.#read?.generation === (await this.#nft.generation());
-    if (isUntouched && this.#read?.ruleset === left) return false;
-    const guards = TABLE_FAMILIES.filter((family) => family !== "netdev");
-    const tables = await Promise.all(guards.map((family) => this.#nft.listTable(family, TABLE)));
-    if (tables.includes(undefined)) return true;
+    if (isUntouched && this.#read?.ruleset === left.ruleset) return false;
+    if ((await this.#marks()) !== left.marks) return true;
     const began = performance.now();
     if (began < this.#nextFullLook) return false;
     const ruleset = await this.#ruleset();
     const ended = performance.now();
     this.#nextFullLook = ended + (ended - began) * DRIFT_SHARE;
-    return !sameRuleset(left, ruleset);
+    return !sameRuleset(left.ruleset, ruleset);
   }
 
   #inTurn<T>(work: () => Promise<T>): Promise<T> {

@@ -56,7 +56,7 @@ export function linkKindIn(linkInfo: Buffer | undefined): string {
 }
 
 /** Netlink attribute: length, type, value, padded to four bytes. @source linux/netlink.h struct nlattr */
-function attribute(type: number, value: Buffer): Buffer {
+export function attribute(type: number, value: Buffer): Buffer {
   const padded = Buffer.alloc((4 + value.length + 3) & ~3);
   padded.writeUInt16LE(4 + value.length, 0);
   padded.writeUInt16LE(type, 2);

@@ -11,6 +11,7 @@ interface FakeChain {
 }
 
 interface FakeTable {
+  readonly handle: number;
   readonly maps: Map<string, { readonly kind: string; readonly elements: Map<string, string> }>;
   readonly chains: Map<string, FakeChain>;
 }
@@ -29,6 +30,7 @@ export class FakeKernel {
   #tables = new Map<string, FakeTable>();
   #generation = 1;
   #lastIndex = 1;
+  #lastHandle = 0;
   #failAt: { readonly call: number; readonly fault: Fault } | undefined;
   /** Calls of both edges since the start. */
   calls = 0;
@@ -105,6 +107,11 @@ export class FakeKernel {
           ),
         ),
       generation: () => this.#call(() => this.#generation),
+      tableMark: (family, name) =>
+        this.#call(() => {
+          const table = this.#tables.get(`${family} ${name}`);
+          return table && `${table.handle} ${table.chains.size + table.maps.size}`;
+        }),
       close: () => undefined,
     };
   }
@@ -126,7 +133,7 @@ export class FakeKernel {
     const key = `${family} ${table}`;
     if (what === "table") {
       if (verb === "add" && !this.#tables.has(key))
-        this.#tables.set(key, { maps: new Map(), chains: new Map() });
+        this.#tables.set(key, { handle: ++this.#lastHandle, maps: new Map(), chains: new Map() });
       if (verb === "delete" && !this.#tables.delete(key)) refuse(line, "No such file or directory");
       return;
     }

@@ -21,6 +21,7 @@ export class Endpoint {
   readonly #log: Logger;
   /** Lines for any request, and the lean ones for requests without a body over plain HTTP. */
   readonly #idle = { any: [] as Line[], lean: [] as Line[] };
+  readonly #readBuffer = Buffer.allocUnsafe(READ_BYTES);
   #retired = false;
   #probe: { readonly line: Line; readonly deadlineAt: number } | undefined;
   #probeAt = 0;
@@ -102,7 +103,8 @@ export class Endpoint {
 
   #newLine(kind: "any" | "lean"): Line {
     const idle = this.#idle[kind];
-    if (kind === "lean") return new WireLine(this.address, (line) => this.#shelve(line, idle));
+    if (kind === "lean")
+      return new WireLine(this.address, this.#readBuffer, (line) => this.#shelve(line, idle));
     return new UndiciLine(this.address.origin, this.#connect, (line) => this.#shelve(line, idle));
   }
 
@@ -167,6 +169,7 @@ const HEALTH_CHECK = {
   identity: { headers: [], lines: "" },
   body: undefined,
 };
+const READ_BYTES = 65_536;
 const PROBE_EVERY_MS = 5_000;
 const PROBE_TIMEOUT_MS = 2_000;
 const MIN_BACK_OFF_MS = 250;

@@ -26,10 +26,16 @@ export class WireLine implements Line {
   #chunks: ChunkReader | undefined;
   readonly #address: NovaAddress;
   readonly #fixedLines: string;
+  readonly #readBuffer: Buffer;
   readonly #onIdle: (line: WireLine) => void;
 
-  constructor(address: NovaAddress, onIdle: (line: WireLine) => void) {
+  /**
+   * @param readBuffer What is read goes here first, and what must stay is copied out at once: any number of lines may
+   *   share one, which costs less than 64 KiB for each of them or for each read.
+   */
+  constructor(address: NovaAddress, readBuffer: Buffer, onIdle: (line: WireLine) => void) {
     this.#address = address;
+    this.#readBuffer = readBuffer;
     this.#fixedLines = ` HTTP/1.1\r\nHost: ${new URL(address.origin).host}\r\nConnection: keep-alive\r\n`;
     this.#onIdle = onIdle;
   }
@@ -71,8 +77,7 @@ export class WireLine implements Line {
 
   #connect(): Socket {
     const { socketPath, hostname, tcpPort } = this.#address;
-    // One buffer for all that is read: what must stay is copied, which costs less than a new 64 KiB each time.
-    const onread = { buffer: Buffer.allocUnsafe(READ_BYTES), callback: this.#onRead };
+    const onread = { buffer: this.#readBuffer, callback: this.#onRead };
     const options: NetConnectOpts =
       socketPath === undefined
         ? { host: hostname, port: tcpPort, noDelay: true, onread }
@@ -209,7 +214,6 @@ export class WireLine implements Line {
   }
 }
 
-const READ_BYTES = 65_536;
 const MAX_HEAD_BYTES = 32_768;
 /** A connection ends now and then, so that a name which moved is looked up again. */
 const MAX_ANSWERS = 10_000;

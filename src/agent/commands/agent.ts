@@ -2,15 +2,13 @@ import { IpMonitor } from "../../datapath/link-monitor.ts";
 import { LinkTable } from "../../datapath/links.ts";
 import { openDatapath } from "../../datapath/open-datapath.ts";
 import { RtnetlinkSocket } from "../../datapath/rtnetlink-socket.ts";
+import { boundHeap } from "../heap-bounds.ts";
 import { openLog } from "../log.ts";
 import { openNsdb } from "../open-nsdb.ts";
 import type { GlobalOptions } from "../options.ts";
 import { Releases } from "../releases.ts";
 import { runAgent } from "../run-agent.ts";
 import { shutdownSignal } from "../shutdown.ts";
-import { boundYoungGeneration } from "../young-generation.ts";
-
-const YOUNG_GENERATION_BYTES = 8 << 20;
 
 /** `mn-metadata agent`: opens what the agent stands on, and runs it until a signal. */
 export async function agentCommand(
@@ -18,7 +16,7 @@ export async function agentCommand(
   createHostId: boolean,
   version: string,
 ): Promise<void> {
-  boundYoungGeneration(YOUNG_GENERATION_BYTES);
+  boundHeap();
   const signal = shutdownSignal();
   const log = openLog();
   const opened = new Releases();

@@ -3,7 +3,7 @@ import { nodePath, SCHEMAS_PATH, schemaPath, TEMPLATE_MAPPINGS_PATH, templatePat
 import type { Store, Znode } from "../nsdb/store.ts";
 import { type Watch, watchChildren, watchZnode } from "../nsdb/watch.ts";
 import { type Config, configOf } from "./config.ts";
-import { type ConfigProblem, defaultValues, effectiveValues, targetOf } from "./effective.ts";
+import { type ConfigProblem, defaultValues, type Effective, effectiveValues, targetOf } from "./effective.ts";
 import { EMPTY, type ObjectNode } from "./hocon/tree.ts";
 import type { KeyValues } from "./keys.ts";
 import {
@@ -42,8 +42,8 @@ export interface LiveConfig {
 export async function readConfig(store: Store, hostId: string): Promise<Config> {
   return new Promise((resolve, reject) => {
     const layers = new LiveLayers(store, hostId, {
-      onLayers: () => {
-        resolve(configOf(layers.effective(undefined).values));
+      onChange: (effective) => {
+        resolve(configOf(effective.values));
         layers.close();
       },
       onError: (error) => {
@@ -57,7 +57,8 @@ export async function readConfig(store: Store, hostId: string): Promise<Config> 
 /**
  * Follows the configuration of a host: resolves with the first one as soon as every layer is read, and calls back
  * with each later one. Watches the host's node, the mappings, the host's template, template `default` and the
- * schemas, and nothing else. While the database is away the last configuration stays.
+ * schemas, and nothing else. While the database is away the last configuration stays; where it refuses to be read,
+ * that is a problem as well.
  *
  * @throws {NsdbError} If the first read is refused.
  */
@@ -70,8 +71,7 @@ export async function watchConfig(
     let values: KeyValues | undefined;
     let live: { current: Config; problems: readonly ConfigProblem[]; close(): void } | undefined;
     const layers = new LiveLayers(store, hostId, {
-      onLayers: () => {
-        const next = layers.effective(values);
+      onChange: (next) => {
         const changed = JSON.stringify(next.values) !== JSON.stringify(values);
         const known = JSON.stringify(live?.problems ?? []);
         values = next.values;
@@ -84,8 +84,7 @@ export async function watchConfig(
         else if (changed) listener.onConfig(current);
       },
       onError: (error) => {
-        // What passes by itself is waited for.
-        if (live !== undefined || error.code === "unreachable" || error.code === "timeout") return;
+        if (live !== undefined || passesByItself(error)) return;
         reject(error);
         layers.close();
       },
@@ -94,10 +93,14 @@ export async function watchConfig(
 }
 
 interface LayersListener {
-  /** Every layer is there, and something may have changed. */
-  onLayers(): void;
+  /** The values and problems may have changed; first called when every layer is there. */
+  onChange(effective: Effective): void;
   /** A read failed; it is tried again. */
   onError(error: NsdbError): void;
+}
+
+function passesByItself({ code }: NsdbError): boolean {
+  return code === "unreachable" || code === "timeout";
 }
 
 interface Layer {
@@ -106,15 +109,27 @@ interface Layer {
   readonly problem: ConfigProblem | undefined;
 }
 
+/**
+ * How often all is read again without having been told to.
+ *
+ * @source ZooKeeper 3.8.4: a change behind an ACL that keeps us out uses our watch up and tells nothing
+ */
+const CHECK_MS = 60_000;
+
 /** Watches the znodes that make up a host's configuration. */
 class LiveLayers {
   readonly #store: Store;
   readonly #hostId: string;
   readonly #listener: LayersListener;
   readonly #layers = new Map<string, Layer>();
+  /** The znodes that refuse to be read now. */
+  readonly #refused = new Map<string, ConfigProblem>();
   readonly #watches = new Map<string, Watch>();
   readonly #fixed: readonly string[];
+  readonly #check: NodeJS.Timeout;
   #schemas: readonly string[] | undefined;
+  /** What was last made of all layers; undefined until all are there. */
+  #effective: Effective | undefined;
   #due: NodeJS.Immediate | undefined;
   #closed = false;
 
@@ -128,24 +143,25 @@ class LiveLayers {
       this.#schemas = sortSchemas(names ?? []).map(schemaPath);
       this.#follow();
     };
-    this.#watches.set(SCHEMAS_PATH, watchChildren(store, SCHEMAS_PATH, onNames, this.#listener.onError));
+    const onError = (error: NsdbError | undefined): void => this.#failed(SCHEMAS_PATH, error);
+    this.#watches.set(SCHEMAS_PATH, watchChildren(store, SCHEMAS_PATH, onNames, onError));
+    this.#check = setInterval(() => {
+      for (const watch of this.#watches.values()) watch.refresh();
+    }, CHECK_MS);
   }
 
   close(): void {
     this.#closed = true;
     clearImmediate(this.#due);
+    clearInterval(this.#check);
     for (const watch of this.#watches.values()) watch.close();
   }
 
-  /** The values of the layers as they are now; what cannot be used is as `before`, or as the schemas say. */
-  effective(before: KeyValues | undefined): ReturnType<typeof effectiveValues> {
+  /** The values of the layers as they are now; what cannot be used is as before, or as the schemas say. */
+  #evaluate(): Effective {
     const layers = this.#parsed();
-    const { values, problems } = effectiveValues(
-      mergeLayers(layers),
-      before ?? defaultValues(mergeSchemas(layers.schemas)),
-    );
-    const unreadable = [...this.#layers.values()].map(({ problem }) => problem);
-    return { values, problems: [...unreadable.filter((problem) => problem !== undefined), ...problems] };
+    const before = this.#effective?.values ?? defaultValues(mergeSchemas(layers.schemas));
+    return effectiveValues(mergeLayers(layers), before);
   }
 
   #parsed(): Layers {
@@ -179,16 +195,43 @@ class LiveLayers {
       watch.close();
       this.#watches.delete(path);
       this.#layers.delete(path);
+      this.#refused.delete(path);
     }
     for (const path of wanted) {
       if (this.#watches.has(path)) continue;
       const onValue = (znode: Znode | undefined): void => this.#read(path, znode);
-      this.#watches.set(path, watchZnode(this.#store, path, onValue, this.#listener.onError));
+      const onError = (error: NsdbError | undefined): void => this.#failed(path, error);
+      this.#watches.set(path, watchZnode(this.#store, path, onValue, onError));
     }
     // Several znodes may change in one turn; that is one configuration.
     const isComplete = this.#schemas !== undefined && [...wanted].every((path) => this.#layers.has(path));
     clearImmediate(this.#due);
-    if (isComplete) this.#due = setImmediate(() => !this.#closed && this.#listener.onLayers());
+    this.#due = setImmediate(() => this.#tell(isComplete));
+  }
+
+  /** What a layer says that was never read cannot be guessed: until it is, all stays as it was. */
+  #tell(isComplete: boolean): void {
+    if (this.#closed) return;
+    if (isComplete) this.#effective = this.#evaluate();
+    if (this.#effective === undefined) return;
+    const { values, problems } = this.#effective;
+    const malformed = [...this.#layers.values()].map(({ problem }) => problem);
+    const ofZnodes = [...this.#refused.values(), ...malformed].filter((problem) => problem !== undefined);
+    this.#listener.onChange({ values, problems: [...ofZnodes, ...problems] });
+  }
+
+  #failed(path: string, error: NsdbError | undefined): void {
+    if (error !== undefined) this.#listener.onError(error);
+    if (this.#closed || error?.message === this.#refused.get(path)?.reason) return;
+    if (error === undefined) this.#refused.delete(path);
+    else if (!passesByItself(error)) this.#refused.set(path, this.#refusal(path, error));
+    this.#follow();
+  }
+
+  #refusal(path: string, { message: reason }: NsdbError): ConfigProblem {
+    const isKnown = path === SCHEMAS_PATH || this.#layers.has(path);
+    const still = isKnown ? "still using what it said before" : "until then the configuration stays as it is";
+    return { key: undefined, znode: path, reason, sentence: `${reason}; ${still}` };
   }
 
   #read(path: string, znode: Znode | undefined): void {

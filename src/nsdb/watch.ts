@@ -2,6 +2,8 @@ import { NsdbError } from "./error.ts";
 import type { Store, Znode } from "./store.ts";
 
 export interface Watch {
+  /** Reads again now, for a change that makes no event, such as that of an ACL. */
+  refresh(): void;
   /** No callback comes after this. */
   close(): void;
 }
@@ -13,13 +15,14 @@ const LONGEST_RETRY_MS = 1_000;
  * Keeps the content of one znode: calls `onValue` with it after the first read, and after each change with the
  * newest (undefined where there is none). States in between may be missed, equal ones are told once.
  *
- * @param onError Told of each failed read; the next one follows by itself after a jittered wait.
+ * @param onError Told of each failed read; the next one follows by itself after a jittered wait. Told undefined by
+ *   the first one that succeeds again, before its value.
  */
 export function watchZnode(
   store: Store,
   path: string,
   onValue: (znode: Znode | undefined) => void,
-  onError?: (error: NsdbError) => void,
+  onError?: (error: NsdbError | undefined) => void,
 ): Watch {
   const isEqual = (a: Znode | undefined, b: Znode | undefined) =>
     a === b || (a !== undefined && b !== undefined && a.version === b.version && a.data.equals(b.data));
@@ -31,7 +34,7 @@ export function watchChildren(
   store: Store,
   path: string,
   onNames: (names: readonly string[] | undefined) => void,
-  onError?: (error: NsdbError) => void,
+  onError?: (error: NsdbError | undefined) => void,
 ): Watch {
   const read = async (onChange: () => void) => (await store.children(path, onChange))?.toSorted();
   const isEqual = (a: readonly string[] | undefined, b: readonly string[] | undefined) =>
@@ -45,12 +48,13 @@ function follow<T>(
   read: (onChange: () => void) => Promise<T>,
   isEqual: (a: T, b: T) => boolean,
   onValue: (value: T) => void,
-  onError: ((error: NsdbError) => void) | undefined,
+  onError: ((error: NsdbError | undefined) => void) | undefined,
 ): Watch {
   let told: { readonly value: T } | undefined;
   let state: "armed" | "reading" | "stale" | "closed" = "armed";
   let retry: NodeJS.Timeout | undefined;
   let retryMs = FIRST_RETRY_MS;
+  let isFailing = false;
   // Only the newest read may ask for another: what an older one watched is of an ended session.
   let reads = 0;
 
@@ -76,6 +80,11 @@ function follow<T>(
     }
     if (isClosed()) return;
     retryMs = FIRST_RETRY_MS;
+    if (isFailing) {
+      isFailing = false;
+      onError?.(undefined);
+      if (isClosed()) return;
+    }
     const changed = told === undefined || !isEqual(told.value, value);
     told = { value };
     settle();
@@ -88,6 +97,7 @@ function follow<T>(
     if (error.code === "closed") return;
     const wasStale = state === "stale";
     state = "armed";
+    isFailing = true;
     onError?.(error);
     if (isClosed()) return;
     // What came meanwhile (a new session, say) is a reason to try at once, but not in a tight loop.
@@ -111,6 +121,7 @@ function follow<T>(
   });
   refresh();
   return {
+    refresh,
     close() {
       state = "closed";
       clearTimeout(retry);

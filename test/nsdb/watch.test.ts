@@ -29,12 +29,12 @@ async function put(path: string, content: string): Promise<void> {
 
 function follow(path: string) {
   const seen: (string | undefined)[] = [];
-  const errors: string[] = [];
+  const errors: (string | undefined)[] = [];
   const watch = watchZnode(
     store,
     path,
     (znode) => seen.push(znode?.data.toString()),
-    (error) => errors.push(error.code),
+    (error) => errors.push(error?.code),
   );
   watches.push(watch);
   return { seen, errors, watch };
@@ -75,6 +75,7 @@ describe("watchZnode()", () => {
     await rename(`${folder}-away`, folder);
     await put("/a", "2");
     await vi.waitFor(() => expect(seen).toEqual(["1", "2"]), { timeout: 2_000 });
+    expect(errors.indexOf(undefined)).toBe(errors.length - 1);
   });
 });
 

@@ -84,7 +84,7 @@ export async function watchConfig(
         else if (changed) listener.onConfig(current);
       },
       onError: (error) => {
-        if (live !== undefined || passesByItself(error)) return;
+        if (live !== undefined || error.passesByItself) return;
         reject(error);
         layers.close();
       },
@@ -97,10 +97,6 @@ interface LayersListener {
   onChange(effective: Effective): void;
   /** A read failed; it is tried again. */
   onError(error: NsdbError): void;
-}
-
-function passesByItself({ code }: NsdbError): boolean {
-  return code === "unreachable" || code === "timeout";
 }
 
 interface Layer {
@@ -224,7 +220,7 @@ class LiveLayers {
     if (error !== undefined) this.#listener.onError(error);
     if (this.#closed || error?.message === this.#refused.get(path)?.reason) return;
     if (error === undefined) this.#refused.delete(path);
-    else if (!passesByItself(error)) this.#refused.set(path, this.#refusal(path, error));
+    else if (!error.passesByItself) this.#refused.set(path, this.#refusal(path, error));
     this.#follow();
   }
 

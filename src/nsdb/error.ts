@@ -24,4 +24,9 @@ export class NsdbError extends Error {
     this.code = code;
     this.path = options.path;
   }
+
+  /** Whether waiting is all that can help: the servers are away or slow, and nothing is wrong with what was asked. */
+  get passesByItself(): boolean {
+    return this.code === "unreachable" || this.code === "timeout";
+  }
 }

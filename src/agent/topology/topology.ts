@@ -1,3 +1,4 @@
+import type { NsdbError } from "../../nsdb/error.ts";
 import { decodeHost, decodeNeutronPort, decodePort } from "../../nsdb/models.ts";
 import { modelPath } from "../../nsdb/paths.ts";
 import type { Store, Znode } from "../../nsdb/store.ts";
@@ -26,6 +27,8 @@ export class Topology {
     read: false,
     known: false,
   };
+  /** Why the host object cannot be read now; what it said before holds. */
+  #hostRefusal: TopologyProblem | undefined;
   /** How many of the listed ports have not been read yet. */
   #unread = 0;
   #inSync = false;
@@ -37,7 +40,12 @@ export class Topology {
     this.#store = store;
     this.#hostId = hostId;
     this.#onSnapshot = onSnapshot;
-    this.#hostWatch = watchZnode(store, modelPath("Host", hostId), (znode) => this.#hostIs(znode));
+    this.#hostWatch = watchZnode(
+      store,
+      modelPath("Host", hostId),
+      (znode) => this.#hostIs(znode),
+      (error) => this.#hostFailed(error),
+    );
   }
 
   close(): void {
@@ -47,6 +55,13 @@ export class Topology {
     this.#hostWatch.close();
     for (const entry of this.#entries.values()) entry.close();
     this.#entries.clear();
+  }
+
+  #hostFailed(error: NsdbError | undefined): void {
+    if (error?.passesByItself || error?.message === this.#hostRefusal?.reason) return;
+    this.#hostRefusal =
+      error === undefined ? undefined : { znode: modelPath("Host", this.#hostId), reason: error.message };
+    this.#tell();
   }
 
   #hostIs(znode: Znode | undefined): void {
@@ -116,13 +131,14 @@ export class Topology {
 
   #snapshot(): TopologySnapshot {
     const ports = new Map<string, ComputePort>();
-    const problems: TopologyProblem[] = this.#host.problem === undefined ? [] : [this.#host.problem];
+    const problems = [this.#hostRefusal, this.#host.problem].filter((problem) => problem !== undefined);
     for (const [portId, entry] of this.#entries) {
       if (entry.port !== undefined) ports.set(portId, entry.port);
       problems.push(...entry.problems);
     }
     this.#inSync ||= this.#isComplete();
-    return { inSync: this.#inSync, ports, problems, hostIsKnown: this.#host.known };
+    const hostIsKnown = this.#host.known || this.#hostRefusal !== undefined;
+    return { inSync: this.#inSync, ports, problems, hostIsKnown };
   }
 }
 
@@ -133,12 +149,14 @@ const PARTIAL_MS = 1_000;
 class Entry {
   readonly #portId: string;
   readonly #hostId: string;
-  readonly #watches: readonly Watch[];
   readonly #onChange: () => void;
   readonly #onFirstRead: () => void;
+  readonly #watches: readonly Watch[];
+  /** What each of the two said last, by its path. */
+  readonly #objects = new Map<string, Znode | undefined>();
+  /** Why one cannot be read now, by its path; what it said last holds. */
+  readonly #refusals = new Map<string, TopologyProblem>();
   #isFirst = true;
-  #port: { readonly znode: Znode | undefined } | undefined;
-  #neutronPort: { readonly znode: Znode | undefined } | undefined;
   /** What the two objects make; undefined while unread, or where they are not a guest's of this host. */
   port: ComputePort | undefined;
   problems: readonly TopologyProblem[] = [];
@@ -148,38 +166,40 @@ class Entry {
     this.#hostId = hostId;
     this.#onChange = onChange;
     this.#onFirstRead = onFirstRead;
-    this.#watches = [
-      watchZnode(store, modelPath("Port", portId), (znode) => {
-        this.#port = { znode };
+    this.#watches = (["Port", "NeutronPort"] as const).map((kind) => {
+      const path = modelPath(kind, portId);
+      const onValue = (znode: Znode | undefined): void => {
+        this.#objects.set(path, znode);
         this.#join();
-      }),
-      watchZnode(store, modelPath("NeutronPort", portId), (znode) => {
-        this.#neutronPort = { znode };
-        this.#join();
-      }),
-    ];
+      };
+      return watchZnode(store, path, onValue, (error) => this.#failed(path, error));
+    });
   }
 
   get read(): boolean {
-    return this.#port !== undefined && this.#neutronPort !== undefined;
+    return this.#objects.size === this.#watches.length;
   }
 
   close(): void {
     for (const watch of this.#watches) watch.close();
   }
 
+  #failed(path: string, error: NsdbError | undefined): void {
+    if (error?.passesByItself || error?.message === this.#refusals.get(path)?.reason) return;
+    if (error === undefined) this.#refusals.delete(path);
+    else this.#refusals.set(path, { znode: path, reason: error.message });
+    // One object that keeps us out costs its own port, and must not keep the host from being in sync.
+    if (error?.code === "denied" && !this.#objects.has(path)) this.#objects.set(path, undefined);
+    this.#join();
+  }
+
   #join(): void {
-    if (this.#port === undefined || this.#neutronPort === undefined) return;
+    if (!this.read) return;
     if (this.#isFirst) this.#onFirstRead();
     this.#isFirst = false;
-    const problems: TopologyProblem[] = [];
-    const port = decoded(modelPath("Port", this.#portId), this.#port.znode, decodePort, problems);
-    const neutronPort = decoded(
-      modelPath("NeutronPort", this.#portId),
-      this.#neutronPort.znode,
-      decodeNeutronPort,
-      problems,
-    );
+    const problems = [...this.#refusals.values()];
+    const port = this.#decoded("Port", decodePort, problems);
+    const neutronPort = this.#decoded("NeutronPort", decodeNeutronPort, problems);
     this.port =
       port === undefined || neutronPort === undefined
         ? undefined
@@ -187,19 +207,20 @@ class Entry {
     this.problems = problems;
     this.#onChange();
   }
-}
 
-function decoded<T>(
-  path: string,
-  znode: Znode | undefined,
-  decode: (data: Buffer) => T,
-  problems: TopologyProblem[],
-): T | undefined {
-  if (znode === undefined) return undefined;
-  try {
-    return decode(znode.data);
-  } catch (error) {
-    problems.push({ znode: path, reason: (error as Error).message });
-    return undefined;
+  #decoded<T>(
+    kind: "Port" | "NeutronPort",
+    decode: (data: Buffer) => T,
+    problems: TopologyProblem[],
+  ): T | undefined {
+    const path = modelPath(kind, this.#portId);
+    const znode = this.#objects.get(path);
+    if (znode === undefined) return undefined;
+    try {
+      return decode(znode.data);
+    } catch (error) {
+      problems.push({ znode: path, reason: (error as Error).message });
+      return undefined;
+    }
   }
 }

@@ -4,12 +4,15 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { TopologySnapshot } from "../../../src/agent/topology/model.ts";
 import { Topology } from "../../../src/agent/topology/topology.ts";
+import { NsdbError } from "../../../src/nsdb/error.ts";
 import { parseNsdbUrl } from "../../../src/nsdb/nsdb-url.ts";
 import { openStore } from "../../../src/nsdb/open-store.ts";
 import type { Store } from "../../../src/nsdb/store.ts";
-import { type MidonetPort, MidonetWriter } from "../../support/midonet.ts";
+import { type MidonetPort, MidonetWriter, portText } from "../../support/midonet.ts";
 
 const HOST_ID = "1f2e3d4c-5b6a-4798-8897-a6b5c4d3e2f1";
+
+const OTHER_HOST_ID = "1f2e3d4c-5b6a-4798-8897-a6b5c4d3e2f2";
 
 function port(digit: number): MidonetPort {
   return {
@@ -109,5 +112,64 @@ describe("`Topology`", () => {
     await midonet.put(`/zoom/0/models/Host/${HOST_ID}`, "port_ids { msb: nonsense }");
     await expect.poll(() => seen.at(-1)?.problems.length).toBe(1);
     expect(newest()).toMatchObject({ ports: [port(1).portId] });
+  });
+
+  describe("where an ACL keeps us out", () => {
+    const denied = new Set<string>();
+    let get: Store["get"];
+    const why = (path: string) => `Cannot read "${path}": denied`;
+
+    beforeEach(() => {
+      denied.clear();
+      const open = store.get;
+      get = (path) => open.call(store, path);
+      store.get = (path, onChange) => {
+        const answer = open.call(store, path, onChange);
+        return denied.has(path) ? Promise.reject(new NsdbError("denied", why(path))) : answer;
+      };
+    });
+
+    test("of one object, serves the other ports, names it, and serves it once it may be read", async () => {
+      await midonet.bind(port(1));
+      await midonet.bind(port(2));
+      const path = `/zoom/0/models/NeutronPort/${port(1).portId}`;
+      denied.add(path);
+      follow();
+      await expect.poll(newest).toEqual({ inSync: true, ports: [port(2).portId] });
+      expect(seen.at(-1)?.problems).toEqual([{ znode: path, reason: why(path) }]);
+      denied.clear();
+      await expect.poll(newest).toEqual({ inSync: true, ports: [port(1).portId, port(2).portId] });
+      expect(seen.at(-1)?.problems).toEqual([]);
+    });
+
+    test("of an object that is known, keeps what it said", async () => {
+      await midonet.bind(port(1));
+      follow();
+      await expect.poll(newest).toEqual({ inSync: true, ports: [port(1).portId] });
+      const path = `/zoom/0/models/Port/${port(1).portId}`;
+      denied.add(path);
+      const data = Buffer.from(portText({ ...port(1), interfaceName: "other" }, OTHER_HOST_ID));
+      const version = (await get(path))?.version ?? -1;
+      await store.write([{ kind: "set", path, data, version }]);
+      await expect.poll(() => seen.at(-1)?.problems).toEqual([{ znode: path, reason: why(path) }]);
+      await midonet.bind(port(2));
+      await expect.poll(newest).toEqual({ inSync: true, ports: [port(1).portId, port(2).portId] });
+      denied.clear();
+      await expect.poll(newest).toEqual({ inSync: true, ports: [port(2).portId] });
+      expect(seen.at(-1)?.problems).toEqual([]);
+    });
+
+    test("of the host, is not in sync, and names it", async () => {
+      await midonet.bind(port(1));
+      const path = `/zoom/0/models/Host/${HOST_ID}`;
+      denied.add(path);
+      follow();
+      await expect.poll(() => seen.at(-1)?.problems).toEqual([{ znode: path, reason: why(path) }]);
+      expect(newest()).toEqual({ inSync: false, ports: [] });
+      expect(seen.at(-1)?.hostIsKnown).toBe(true);
+      denied.clear();
+      await expect.poll(newest).toEqual({ inSync: true, ports: [port(1).portId] });
+      expect(seen.at(-1)?.problems).toEqual([]);
+    });
   });
 });

@@ -2,7 +2,7 @@ import type { Config } from "../config/config.ts";
 import type { ConfigProblem } from "../config/live.ts";
 import type { Datapath } from "../datapath/datapath.ts";
 import type { LinkTable } from "../datapath/links.ts";
-import type { Store } from "../nsdb/store.ts";
+import type { SessionState, Store } from "../nsdb/store.ts";
 import type { LeveledLogger } from "./log.ts";
 import { type Service, startService } from "./service.ts";
 
@@ -32,6 +32,8 @@ export class Agent {
   configProblems: readonly ConfigProblem[] = [];
   /** Why it does not serve although it should. */
   refusal: string | undefined;
+  /** Which server the NSDB was lost with, and why; undefined while it is there. */
+  nsdbLoss: string | undefined;
   firewall: readonly string[] = [];
   #turn: Promise<void> = Promise.resolve();
   #retry: NodeJS.Timeout | undefined;
@@ -66,6 +68,17 @@ export class Agent {
     for (const { sentence } of problems) if (!known.has(sentence)) this.parts.log.error({}, sentence);
     if (problems.length === 0 && known.size > 0) this.parts.log.info({}, "the configuration is valid again");
     this.configProblems = problems;
+  }
+
+  tellSession(state: SessionState, detail: string | undefined): void {
+    if (state === "suspended") {
+      this.nsdbLoss = detail ?? "no reason is known";
+      const message = "the NSDB is lost: guests are served from what was read last";
+      this.parts.log.warn({ reason: this.nsdbLoss }, message);
+    } else if (state === "connected") {
+      this.nsdbLoss = undefined;
+      this.parts.log.info({ server: detail }, "the NSDB is back: everything is read again");
+    }
   }
 
   async stop(): Promise<void> {

@@ -15,6 +15,7 @@ export async function runAgent(parts: AgentParts, signal: AbortSignal): Promise<
   const opened = new Releases();
   try {
     const agent = new Agent(parts);
+    opened.add(parts.store.onSession((state, detail) => agent.tellSession(state, detail)));
     opened.add(
       await serveControl(controlSocketPath(parts.runFolder), {
         "/alive": () => true,

@@ -60,14 +60,14 @@ export function agentStatus(agent: Agent): AgentStatus {
   };
 }
 
-function attentionOf({ parts, service, configProblems, refusal, firewall }: Agent): readonly string[] {
+function attentionOf({ service, configProblems, refusal, nsdbLoss, firewall }: Agent): readonly string[] {
   const reconcile = service?.reconcileStatus();
   return [
     ...(refusal === undefined ? [] : [refusal]),
     ...configProblems.map(({ sentence }) => sentence),
-    ...(parts.store.session === "suspended"
-      ? ["the NSDB cannot be reached: guests are served from what was read last"]
-      : []),
+    ...(nsdbLoss === undefined
+      ? []
+      : [`the NSDB cannot be reached (${nsdbLoss}): guests are served from what was read last`]),
     ...(reconcile?.broken === undefined
       ? []
       : [`the kernel could not be brought in line: ${reconcile.broken}`]),

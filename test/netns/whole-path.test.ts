@@ -179,7 +179,7 @@ describe("the whole path: NSDB in ZooKeeper, guests on taps, nova", () => {
     await zookeeper.kill();
     await expect
       .poll(() => agent.command("status").catch((error) => String(error.stdout)))
-      .toContain("suspended");
+      .toContain(`the NSDB cannot be reached (${zookeeper.address}: `);
     for (const port of [A, B, C]) {
       const [answer] = await ask(port, ["/latest/meta-data/local-ipv4"]);
       expect(answer).toMatchObject({ status: 200, body: port.address });
@@ -195,6 +195,11 @@ describe("the whole path: NSDB in ZooKeeper, guests on taps, nova", () => {
       .toBe(true);
     await plug(D);
     await agent.serving(4);
+    const told = agent.log.filter((line) => line.includes("the NSDB is ")).map((line) => JSON.parse(line));
+    expect(told.slice(-2)).toEqual([
+      expect.objectContaining({ level: "warn", reason: expect.stringContaining(zookeeper.address) }),
+      expect.objectContaining({ level: "info", server: zookeeper.address }),
+    ]);
     await unplug(D);
     await midonet.unbind(D.portId);
     await agent.serving(3);

@@ -4,20 +4,28 @@ import { run } from "./guests.ts";
 /** The real agent as a child process in this namespace, started as an operator starts it. */
 export class AgentProcess {
   readonly log: string[] = [];
-  readonly #options: readonly string[];
+  readonly #program: readonly [string, ...string[]];
   #child: ChildProcess | undefined;
   #ended: Promise<number | null> = Promise.resolve(null);
 
-  constructor(options: { readonly nsdb: string; readonly hostIdFile: string; readonly runFolder: string }) {
-    this.#options = [
-      ...["--nsdb", options.nsdb, "--host-id-file", options.hostIdFile, "--run-folder", options.runFolder],
-    ];
+  constructor(options: {
+    readonly nsdb: string;
+    readonly hostIdFile: string;
+    readonly runFolder: string;
+    /** A named network namespace instead of this one. */
+    readonly namespace?: string;
+  }) {
+    const { nsdb, hostIdFile, runFolder, namespace } = options;
+    this.#program = [
+      ...(namespace === undefined ? [] : ["ip", "netns", "exec", namespace]),
+      ...[process.execPath, "dist/agent/main.js"],
+      ...["--nsdb", nsdb, "--host-id-file", hostIdFile, "--run-folder", runFolder],
+    ] as [string, ...string[]]; // It has a first.
   }
 
   start(...more: readonly string[]): void {
-    const child = spawn(process.execPath, ["dist/agent/main.js", ...this.#options, "agent", ...more], {
-      stdio: ["ignore", "pipe", "pipe"],
-    });
+    const [command, ...words] = this.#program;
+    const child = spawn(command, [...words, "agent", ...more], { stdio: ["ignore", "pipe", "pipe"] });
     for (const stream of [child.stdout, child.stderr]) {
       stream
         .setEncoding("utf8")
@@ -33,7 +41,7 @@ export class AgentProcess {
 
   /** Runs another `mn-metadata` command with the same options. */
   command(...args: readonly string[]): Promise<string> {
-    return run(process.execPath, "dist/agent/main.js", ...this.#options, ...args);
+    return run(...this.#program, ...args);
   }
 
   async json<T>(...args: readonly string[]): Promise<T> {

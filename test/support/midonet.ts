@@ -88,11 +88,7 @@ export class MidonetWriter {
   }
 
   async writeHost(): Promise<void> {
-    const ports = this.#portIds.map((portId) => idText("port_ids", portId)).join("");
-    await this.put(
-      `/zoom/0/models/Host/${this.#hostId}`,
-      `${idText("id", this.#hostId)}name: "compute-1"\n${ports}`,
-    );
+    await this.put(`/zoom/0/models/Host/${this.#hostId}`, hostText(this.#hostId, this.#portIds));
   }
 
   async put(path: string, text: string): Promise<void> {
@@ -132,6 +128,12 @@ host_id: "compute-1"
 /** @source MidoNet topology.proto, the fields that a bound port has */
 export function portText(port: MidonetPort, hostId: string): string {
   return `${idText("id", port.portId)}tunnel_key: 12\n${idText("host_id", hostId)}interface_name: "${port.interfaceName}"\nadmin_state_up: true\n`;
+}
+
+/** @source MidoNet topology.proto, the fields of a host that an agent reads */
+export function hostText(hostId: string, portIds: readonly string[]): string {
+  const ports = portIds.map((portId) => idText("port_ids", portId)).join("");
+  return `${idText("id", hostId)}name: "compute-1"\n${ports}`;
 }
 
 function idText(field: string, uuid: string): string {

@@ -86,6 +86,13 @@ export class ZookeeperServer {
     return lines.length;
   }
 
+  /** The session of the client that connected from there. */
+  async sessionOf(clientTcpPort: number): Promise<string | undefined> {
+    const lines = ((await this.ask("cons")) ?? "").split("\n");
+    const line = lines.find((each) => each.includes(`:${clientTcpPort}[`));
+    return /sid=0x([0-9a-f]+)/.exec(line ?? "")?.[1]?.padStart(16, "0");
+  }
+
   async watches(): Promise<number> {
     return Number(/zk_watch_count\s+(\d+)/.exec((await this.ask("mntr")) ?? "")?.[1] ?? Number.NaN);
   }
@@ -114,7 +121,7 @@ export class ZookeeperServer {
 }
 
 export interface ZookeeperOptions {
-  /** The servers' unit of time; the shortest session has two. */
+  /** The servers' unit of time; the shortest session has two, the longest twenty. */
   readonly tickMs?: number;
   readonly host?: string;
 }
@@ -149,6 +156,7 @@ export interface ZookeeperEnsemble {
 
 /** Three servers that serve. */
 export async function startEnsemble(options: ZookeeperOptions = {}): Promise<ZookeeperEnsemble> {
+  const host = options.host ?? "127.0.0.1";
   const folder = await mkdtemp(join(tmpdir(), "zookeeper-"));
   const tcpPorts = await freeTcpPorts(9);
   const peers = [0, 1, 2].map((i) => `server.${i + 1}=127.0.0.1:${tcpPorts[3 + i]}:${tcpPorts[6 + i]}`);
@@ -156,9 +164,9 @@ export async function startEnsemble(options: ZookeeperOptions = {}): Promise<Zoo
   for (const i of [0, 1, 2]) {
     const own = join(folder, String(i + 1));
     await mkdir(own);
-    await writeConfig(own, "127.0.0.1", tcpPorts[i] ?? 0, options.tickMs ?? 200, peers);
+    await writeConfig(own, host, tcpPorts[i] ?? 0, options.tickMs ?? 200, peers);
     await writeFile(join(own, "data", "myid"), `${i + 1}\n`);
-    servers.push(new ZookeeperServer(own, tcpPorts[i] ?? 0));
+    servers.push(new ZookeeperServer(own, tcpPorts[i] ?? 0, host));
   }
   for (const server of servers) server.launch();
   for (const server of servers) await server.serving();

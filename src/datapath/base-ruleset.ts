@@ -138,6 +138,18 @@ export const BASE_RULE_COUNTS: ReadonlyMap<string, number> = new Map([
   ...CHAINS.map(({ family, name, rules }) => [`${family} ${name}`, rules.length] as const),
 ]);
 
+/**
+ * A line that puts elements into one of our maps, by naming the map as it is. Before it takes `add element` or
+ * `add rule`, nft 1.0 reads every chain of the host from the kernel; for a map or chain with content it need not.
+ *
+ * @source nft 1.0.6 src/cache.c, evaluate_cache_add(); measured with 2,000 chains: 5 ms of CPU instead of 12 to 17
+ */
+export function addElements(map: string, elements: readonly string[]): string {
+  const [kindAndName, definition] = MAPS.find(([kindAndName]) => kindAndName.endsWith(` ${map}`)) ?? [];
+  if (kindAndName === undefined) throw new RangeError(`Cannot add to map "${map}": it is none of ours`);
+  return `add ${withTable(kindAndName)} { ${definition} elements = { ${elements.join(", ")} }; }`;
+}
+
 /** Maps and sets that must exist in the `netdev` table. */
 export const BASE_MAPS: readonly string[] = MAPS.map(([name]) => name.split(" ")[1] ?? "");
 

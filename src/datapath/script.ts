@@ -1,4 +1,4 @@
-import { DELIVER, INTERFACE_MAC, PORT_CHAIN_PREFIX, TABLE } from "./base-ruleset.ts";
+import { addElements, DELIVER, INTERFACE_MAC, PORT_CHAIN_PREFIX, TABLE } from "./base-ruleset.ts";
 import type { Element, Fact, PortChain } from "./fact.ts";
 import { linkLocalOf, METADATA_TCP_PORT, twinPrefixOf } from "./link-local.ts";
 
@@ -6,9 +6,11 @@ import { linkLocalOf, METADATA_TCP_PORT, twinPrefixOf } from "./link-local.ts";
 export function scriptOf(deletes: readonly Fact[], adds: readonly Fact[]): readonly string[] {
   return [
     ...deletes.filter((fact) => fact.kind === "chain").flatMap(({ portId }) => chainRemoval(portId)),
-    ...elementLines("delete", deletes),
-    ...elementLines("add", adds),
-    ...adds.filter((fact) => fact.kind === "chain").flatMap(chainLines),
+    ...byMap(deletes, keyText).map(
+      ([map, keys]) => `delete element netdev ${TABLE} ${map} { ${keys.join(", ")} }`,
+    ),
+    ...byMap(adds, elementText).map(([map, elements]) => addElements(map, elements)),
+    ...adds.filter((fact) => fact.kind === "chain").map(chainLine),
   ];
 }
 
@@ -18,23 +20,25 @@ function chainRemoval(portId: string): readonly string[] {
   return [`add chain ${chain}`, `delete chain ${chain}`];
 }
 
-function chainLines({ portId, interfaceName, ifindex, twinOf, isIpv6Only }: PortChain): readonly string[] {
-  const chain = `netdev ${TABLE} ${PORT_CHAIN_PREFIX}${portId}`;
+/** With its rules, for the reason that {@link addElements} has. */
+function chainLine({ portId, interfaceName, ifindex, twinOf, isIpv6Only }: PortChain): string {
   const toProxy = `ether daddr set ${INTERFACE_MAC} tcp dport set ${METADATA_TCP_PORT}`;
   const learn = "@learned_ip { meta mark : ip saddr }";
   const mark = `meta mark set ${ifindex}`;
   // `update` renews an element without changing what it maps to, so each new connection forgets first.
   const anyIpv4 = [
-    `add rule ${chain} meta protocol ip tcp flags & (syn | ack) == syn ${mark} delete ${learn}`,
-    `add rule ${chain} meta protocol ip ${mark} update ${learn} ip saddr set ${linkLocalOf(twinOf)} ${toProxy} meta mark set 0`,
+    `meta protocol ip tcp flags & (syn | ack) == syn ${mark} delete ${learn}`,
+    `meta protocol ip ${mark} update ${learn} ip saddr set ${linkLocalOf(twinOf)} ${toProxy} meta mark set 0`,
   ];
-  return [
-    `add chain ${chain} { type filter hook ingress device "${interfaceName}" priority -500; policy accept; }`,
-    `add rule ${chain} jump from_guest`,
+  const body = [
+    `type filter hook ingress device "${interfaceName}" priority -500`,
+    "policy accept",
+    "jump from_guest",
     ...(isIpv6Only ? anyIpv4 : []),
-    `add rule ${chain} ip6 saddr set ip6 saddr & ::ffff:ffff:ffff:ffff | ${twinPrefixOf(twinOf)} ${toProxy}`,
-    `add rule ${chain} counter goto ${DELIVER} comment "${chainComment(interfaceName, ifindex, twinOf)}"`,
+    `ip6 saddr set ip6 saddr & ::ffff:ffff:ffff:ffff | ${twinPrefixOf(twinOf)} ${toProxy}`,
+    `counter goto ${DELIVER} comment "${chainComment(interfaceName, ifindex, twinOf)}"`,
   ];
+  return `add chain netdev ${TABLE} ${PORT_CHAIN_PREFIX}${portId} { ${body.join("; ")}; }`;
 }
 
 /** What only the comment of a port's last rule tells an observer: nft 1.0 leaves the device out of its JSON. */
@@ -47,15 +51,18 @@ export function portRuleCount(isIpv6Only: boolean): number {
   return isIpv6Only ? 5 : 3;
 }
 
-function elementLines(verb: "add" | "delete", facts: readonly Fact[]): readonly string[] {
-  const byMap = new Map<string, string[]>();
+function byMap(
+  facts: readonly Fact[],
+  textOf: (element: Element) => string,
+): readonly (readonly [string, readonly string[]])[] {
+  const texts = new Map<string, string[]>();
   for (const fact of facts) {
     if (fact.kind !== "element") continue;
-    const texts = byMap.get(fact.map) ?? [];
-    byMap.set(fact.map, texts);
-    texts.push(verb === "add" ? elementText(fact) : keyText(fact));
+    const lot = texts.get(fact.map);
+    if (lot === undefined) texts.set(fact.map, [textOf(fact)]);
+    else lot.push(textOf(fact));
   }
-  return [...byMap].map(([map, texts]) => `${verb} element netdev ${TABLE} ${map} { ${texts.join(", ")} }`);
+  return [...texts];
 }
 
 function elementText(element: Element): string {

@@ -139,8 +139,11 @@ export class FakeKernel {
     }
     const inside = this.#tables.get(key) ?? refuse(line, "No such file or directory");
     const [, name = "", more = ""] = /^(\S+) ?(.*)$/.exec(rest) ?? [];
-    if (what === "map" || what === "set") inside.maps.set(name, { kind: what, elements: new Map() });
-    else if (what === "chain") this.#chain(inside, verb, name, more, line);
+    if (what === "map" || what === "set") {
+      if (!inside.maps.has(name)) inside.maps.set(name, { kind: what, elements: new Map() });
+      const [, entries] = /elements = (\{ .* \}); \}$/.exec(more) ?? [];
+      if (entries !== undefined) elements(inside, verb, name, entries, line);
+    } else if (what === "chain") this.#chain(inside, verb, name, more, line);
     else if (what === "rule")
       (inside.chains.get(name) ?? refuse(line, "No such file or directory")).rules.push(more);
     else if (what === "element") elements(inside, verb, name, more, line);
@@ -152,10 +155,13 @@ export class FakeKernel {
       if (!table.chains.delete(name)) refuse(line, "No such file or directory");
       return;
     }
-    const [, device] = /device "([^"]+)"/.exec(more) ?? [];
+    const statements = more.replace(/^\{ (.*); \}$/, "$1").split("; ");
+    const [, device] = /device "([^"]+)"/.exec(statements[0] ?? "") ?? [];
     const isThere = [...this.links.values()].some((link) => link.name === device);
     if (device !== undefined && !isThere) refuse(line, "No such file or directory");
     if (!table.chains.has(name)) table.chains.set(name, { device, rules: [] });
+    // The first two are its hook and its policy.
+    table.chains.get(name)?.rules.push(...statements.slice(2));
   }
 
   /** As nft 1.0.6 prints it: names for indexes that are there, no device for chains. */

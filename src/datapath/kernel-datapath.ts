@@ -3,7 +3,7 @@ import type { Datapath, Observed, SyncMode, SyncReport } from "./datapath.ts";
 import { DatapathError } from "./error.ts";
 import { inspectHostFirewall } from "./host-firewall.ts";
 import { type HostStep, missingSteps, sweepHost } from "./host-interface.ts";
-import { type Ruleset, readListing } from "./listing.ts";
+import { emptyRuleset, isHeld, type Ruleset, readListing } from "./listing.ts";
 import type { Nft } from "./nft-process.ts";
 import { type Plan, type PortChange, planOf, planScript, rulesetAfter } from "./plan.ts";
 import type { Plumbing } from "./plumbing.ts";
@@ -15,24 +15,38 @@ const HOST_ROUNDS = 15;
 const HOST_WAIT_MS = 10;
 /** Somebody else may change the ruleset between reading and writing it; not this often in a row. */
 const APPLY_TRIES = 3;
-const DRIFT_POLL_MS = 1_000;
-/** The share of time that looking for drift may take where others change the ruleset all the time. */
-const DRIFT_SHARE = 10;
+const DRIFT_POLL_MS = 500;
+/** Reading our tables may take a tenth of the time where others change rules all the time, and run ahead of that by so much. */
+const [DRIFT_SHARE, DRIFT_CREDIT_MS] = [10, 20_000];
+
+/** Our part of the ruleset as it was last read or changed by us: never instead of reading where it may be another. */
+interface Known {
+  readonly ruleset: Ruleset;
+  /** While they stand, so do our tables and their chains. */
+  readonly marks: string;
+  /** While it stands, nobody has changed any rule; undefined where somebody else did at the same time. */
+  readonly generation: number | undefined;
+}
+
+/** Stands for the mark of a table that is not there. */
+const GONE = "gone";
+const NOTHING_KNOWN: Known = { ruleset: emptyRuleset(), marks: "", generation: undefined };
 
 /**
- * {@link Datapath} on nf_tables and rtnetlink. Each call reads the kernel, plans and changes it. What was read
- * is trusted again only while the kernel's own generation counter says that nobody has changed a rule since.
+ * {@link Datapath} on nf_tables and rtnetlink. Each call asks the kernel, plans and changes it. A whole reading
+ * takes long with thousands of ports, and where others change rules all the time nft begins it again and again.
+ * So `sync` trusts the last one while our tables stand, and what somebody did inside them is looked for beside it.
  */
 export class KernelDatapath implements Datapath {
   readonly #nft: Nft;
   readonly #rtnetlink: Rtnetlink;
-  #read: { readonly generation: number; readonly ruleset: Ruleset } | undefined;
-  /** What the last `sync` left behind: only to notice that somebody changed it, never instead of reading. */
-  #left: { readonly ruleset: Ruleset; readonly marks: string } | undefined;
+  #known: Known | undefined;
   #turn: Promise<unknown> = Promise.resolve();
   readonly #driftListeners = new Set<() => void>();
   #driftTimer: NodeJS.Timeout | undefined;
-  #nextFullLook = 0;
+  #comparison: Promise<void> | undefined;
+  /** Until when the readings so far have used up their share. */
+  #spentUntil = 0;
 
   constructor(edges: { readonly nft: Nft; readonly rtnetlink: Rtnetlink }) {
     this.#nft = edges.nft;
@@ -41,7 +55,7 @@ export class KernelDatapath implements Datapath {
 
   observe(): Promise<Observed> {
     return this.#inTurn(async () => {
-      const { whole, baseIntact } = await this.#ruleset();
+      const { whole, baseIntact } = (await this.#current()).ruleset;
       const missing = await missingSteps(this.#rtnetlink);
       return {
         ports: [...whole.values()].map(({ plumbing }) => plumbing),
@@ -72,7 +86,7 @@ export class KernelDatapath implements Datapath {
   plan(want: readonly Plumbing[], mode: SyncMode): Promise<string> {
     return this.#inTurn(async () => {
       const steps = await missingSteps(this.#rtnetlink);
-      const plan = planOf(await this.#ruleset(), want, mode);
+      const plan = planOf((await this.#current()).ruleset, want, mode);
       const lines = [
         ...plan.failed.map(({ reason }) => `# ${reason}`),
         ...steps.map(({ text }) => `# ${text}`),
@@ -91,15 +105,14 @@ export class KernelDatapath implements Datapath {
         await this.#nft.apply([`add table ${family} ${TABLE}`, `delete table ${family} ${TABLE}`]);
         removed.push(`table ${family} ${TABLE}`);
       }
-      this.#read = undefined;
-      this.#left = undefined;
+      this.#known = undefined;
       return [...removed, ...(await sweepHost(this.#rtnetlink))];
     });
   }
 
   counters(portId: string): Promise<{ readonly packets: number; readonly bytes: number } | undefined> {
     return this.#inTurn(async () => {
-      const owned = (await this.#ruleset()).byPort.get(portId);
+      const owned = (await this.#current()).ruleset.byPort.get(portId);
       if (!owned?.some((fact) => fact.kind === "chain")) return undefined;
       const listed = await this.#nft.listChain("netdev", TABLE, `${PORT_CHAIN_PREFIX}${portId}`);
       const counter = /"counter":\s*\{"packets":\s*(\d+),\s*"bytes":\s*(\d+)\}/.exec(JSON.stringify(listed));
@@ -122,7 +135,7 @@ export class KernelDatapath implements Datapath {
   async close(): Promise<void> {
     clearTimeout(this.#driftTimer);
     this.#driftListeners.clear();
-    await this.#turn;
+    await Promise.all([this.#turn, this.#comparison]);
     this.#nft.close();
     this.#rtnetlink.close();
   }
@@ -135,7 +148,7 @@ export class KernelDatapath implements Datapath {
       if (round > 2) await new Promise((resolve) => setTimeout(resolve, HOST_WAIT_MS * (round - 2)));
       for (const step of missing) await step.make();
       // Rules hold the index of an interface, so another one makes them stale without their changing.
-      this.#read = undefined;
+      this.#known = undefined;
     }
     const undone = missing.map(({ text }) => text).join("; ");
     throw new DatapathError(
@@ -149,22 +162,21 @@ export class KernelDatapath implements Datapath {
     mode: SyncMode,
   ): Promise<{ readonly plan: Plan; readonly failed: SyncReport["failed"] }> {
     for (let tries = 1; ; tries++) {
-      const observed = await this.#ruleset();
-      const plan = planOf(observed, want, mode);
+      const { ruleset, generation } = await this.#planBase(mode);
+      const plan = planOf(ruleset, want, mode);
+      const script = planScript(plan);
+      if (script.length === 0) return { plan, failed: [] };
+      this.#known = undefined;
       try {
-        await this.#apply(planScript(plan));
+        await this.#nft.apply(script);
       } catch (error) {
-        this.#read = undefined;
         if (!(error instanceof DatapathError) || error.code !== "rejected") throw error;
         if (tries < APPLY_TRIES - 1) continue;
         const failed = await this.#applyOneByOne(plan);
-        const marks = await this.#marks();
-        this.#left = { ruleset: await this.#ruleset(), marks };
+        await this.#current();
         return { plan, failed };
       }
-      const ruleset = rulesetAfter(observed, plan);
-      this.#left = { ruleset, marks: await this.#marks() };
-      await this.#confirm(ruleset);
+      await this.#keep(rulesetAfter(ruleset, plan), generation);
       return { plan, failed: [] };
     }
   }
@@ -201,60 +213,96 @@ export class KernelDatapath implements Datapath {
   }
 
   /** Our own change moved the generation by one; anything else means that somebody else was there too. */
-  async #confirm(ruleset: Ruleset): Promise<void> {
-    const before = this.#read?.generation;
+  async #keep(ruleset: Ruleset, before: number | undefined): Promise<void> {
+    const marks = await this.#marks();
     const generation = await this.#nft.generation();
-    const isOurs = before !== undefined && (generation === before || generation === (before + 1) >>> 0);
-    this.#read = isOurs ? { generation, ruleset } : undefined;
+    const isOurs = before !== undefined && generation === (before + 1) >>> 0;
+    this.#known = { ruleset, marks, generation: isOurs ? generation : undefined };
   }
 
-  async #ruleset(): Promise<Ruleset> {
+  /** What a plan can start from: what is known where our tables stand as they did, else what is there. */
+  async #planBase(mode: SyncMode): Promise<Known> {
+    const marks = await this.#marks();
+    if (this.#known?.marks === marks) return this.#known;
+    // Where a table is gone, all are made anew at once, whatever is left of them.
+    if (mode === "exact" && marks.includes(GONE)) return NOTHING_KNOWN;
+    try {
+      return await this.#current();
+    } catch (error) {
+      // Others change rules faster than nft can read them; writing needs no reading.
+      if (mode === "exact" && error instanceof DatapathError && error.code === "timeout")
+        return NOTHING_KNOWN;
+      throw error;
+    }
+  }
+
+  /** What is there now, whatever it takes. */
+  async #current(): Promise<Known> {
     const generation = await this.#nft.generation();
-    if (this.#read?.generation === generation) return this.#read.ruleset;
+    if (this.#known?.generation === generation) return this.#known;
+    this.#known = await this.#read(generation);
+    return this.#known;
+  }
+
+  async #read(generation: number): Promise<Known> {
+    const marks = await this.#marks();
     const tables = await Promise.all(TABLE_FAMILIES.map((family) => this.#nft.listTable(family, TABLE)));
     const ruleset = readListing(tables.flatMap((table) => table ?? []));
     const isStill = (await this.#nft.generation()) === generation;
-    this.#read = isStill ? { generation, ruleset } : undefined;
-    return ruleset;
+    return { ruleset, marks, generation: isStill ? generation : undefined };
   }
 
   /** Our tables at a glance, however large they are. */
   async #marks(): Promise<string> {
     const marks = await Promise.all(TABLE_FAMILIES.map((family) => this.#nft.tableMark(family, TABLE)));
-    return marks.join(" ");
+    return marks.map((mark) => mark ?? GONE).join(" ");
   }
 
   #lookLater(): NodeJS.Timeout {
     const timer = setTimeout(() => {
-      void this.#inTurn(() => this.#hasDrifted())
+      void this.#hasDrifted()
         // Not to be readable is a drift as well: the next sync says why.
         .catch(() => true)
         .then((drifted) => {
-          if (this.#driftListeners.size === 0) {
-            this.#driftTimer = undefined;
-            return;
-          }
-          if (drifted) for (const listener of this.#driftListeners) listener();
-          this.#driftTimer = this.#lookLater();
+          if (drifted) this.#tellDrift();
+          this.#driftTimer = this.#driftListeners.size === 0 ? undefined : this.#lookLater();
         });
     }, DRIFT_POLL_MS);
     return timer.unref();
   }
 
-  /** Cheap while nobody changes rules; where somebody does, tables and chains at once, what is inside a little later. */
+  #tellDrift(): void {
+    for (const listener of this.#driftListeners) listener();
+  }
+
+  /** Cheap, whoever changes rules how often: host, tables and chains. What is inside them is compared beside it. */
   async #hasDrifted(): Promise<boolean> {
-    if ((await missingSteps(this.#rtnetlink)).length > 0) return true;
-    const left = this.#left;
-    if (left === undefined) return false;
-    const isUntouched = this.#read?.generation === (await this.#nft.generation());
-    if (isUntouched && this.#read?.ruleset === left.ruleset) return false;
-    if ((await this.#marks()) !== left.marks) return true;
+    if ((await this.#inTurn(() => missingSteps(this.#rtnetlink))).length > 0) return true;
+    const known = this.#known;
+    const generation = await this.#nft.generation();
+    if (known === undefined || known.generation === generation) return false;
+    if ((await this.#marks()) !== known.marks) return this.#known === known;
+    if (this.#spentUntil <= performance.now() + DRIFT_CREDIT_MS) {
+      this.#comparison ??= this.#compare(known, generation)
+        .catch(() => this.#tellDrift())
+        .finally(() => {
+          this.#comparison = undefined;
+        });
+    }
+    return false;
+  }
+
+  /** Nothing waits for it: nft may have to begin again and again. */
+  async #compare(known: Known, generation: number): Promise<void> {
     const began = performance.now();
-    if (began < this.#nextFullLook) return false;
-    const ruleset = await this.#ruleset();
-    const ended = performance.now();
-    this.#nextFullLook = ended + (ended - began) * DRIFT_SHARE;
-    return !sameRuleset(left.ruleset, ruleset);
+    const read = await this.#read(generation).finally(() => {
+      const ended = performance.now();
+      this.#spentUntil = Math.max(ended, this.#spentUntil) + (ended - began) * DRIFT_SHARE;
+    });
+    // A sync came in between: it knows better.
+    if (this.#known !== known) return;
+    this.#known = read;
+    if (!sameRuleset(known.ruleset, read.ruleset)) this.#tellDrift();
   }
 
   #inTurn<T>(work: () => Promise<T>): Promise<T> {
@@ -266,6 +314,5 @@ export class KernelDatapath implements Datapath {
 
 function sameRuleset(a: Ruleset, b: Ruleset): boolean {
   if (a.baseIntact !== b.baseIntact || a.facts.size !== b.facts.size) return false;
-  const shape = ({ facts }: Ruleset) => JSON.stringify([...facts].sort(([x], [y]) => (x < y ? -1 : 1)));
-  return shape(a) === shape(b);
+  return [...a.facts.values()].every((fact) => isHeld(b.facts, fact));
 }

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { KernelDatapath } from "../../src/datapath/kernel-datapath.ts";
+import type { Nft } from "../../src/datapath/nft-process.ts";
 import type { Plumbing } from "../../src/datapath/plumbing.ts";
 import { describeDatapath, NOTHING, portIdOf, sorted } from "../contract/datapath.ts";
 import { FakeKernel, type Fault } from "../fakes/kernel.ts";
@@ -82,6 +83,57 @@ describe("a kernel that fails once at any call", () => {
       });
     }
   }
+});
+
+describe("`onDrift()`", () => {
+  test("tells of a table that is gone while nft cannot end a listing, and `sync` puts it back", async () => {
+    const kernel = new FakeKernel();
+    let endListing = (): void => undefined;
+    const listing = new Promise<undefined>((resolve) => {
+      endListing = () => resolve(undefined);
+    });
+    let isRestless = false;
+    const nft: Nft = {
+      ...kernel.nft,
+      listTable: (family, name) => (isRestless ? listing : kernel.nft.listTable(family, name)),
+    };
+    const datapath = new KernelDatapath({ nft, rtnetlink: kernel.rtnetlink });
+    const want = two(kernel);
+    await datapath.sync(want, "exact");
+    isRestless = true;
+    let drifts = 0;
+    datapath.onDrift(() => {
+      drifts += 1;
+    });
+    await kernel.nft.apply(["add table ip foreign"]);
+    const before = kernel.calls;
+    // The look that meets the foreign change begins a listing; the next ones go on beside it.
+    await expect.poll(() => kernel.calls - before, { timeout: 5_000 }).toBeGreaterThan(20);
+    expect(drifts).toBe(0);
+    await kernel.nft.apply(["delete table netdev mn_metadata"]);
+    await expect.poll(() => drifts, { timeout: 2_000 }).toBeGreaterThan(0);
+    expect(await datapath.sync(want, "exact")).toMatchObject({ failed: [], repairedBase: true });
+    isRestless = false;
+    endListing();
+    expect(sorted((await datapath.observe()).ports)).toEqual(sorted(want));
+    await datapath.close();
+  });
+
+  test("tells of an element that is gone, after a foreign change as well", async () => {
+    const kernel = new FakeKernel();
+    const datapath = new KernelDatapath(kernel);
+    const want = two(kernel);
+    await datapath.sync(want, "exact");
+    await kernel.nft.apply(["add table ip foreign"]);
+    let drifts = 0;
+    datapath.onDrift(() => {
+      drifts += 1;
+    });
+    await kernel.nft.apply(["delete element netdev mn_metadata guest_mac { 169.254.0.10 }"]);
+    await expect.poll(() => drifts, { timeout: 2_000 }).toBeGreaterThan(0);
+    expect((await datapath.sync(want, "exact")).replaced).toEqual([portIdOf(1)]);
+    await datapath.close();
+  });
 });
 
 async function callsOf(scenario: Scenario): Promise<number> {

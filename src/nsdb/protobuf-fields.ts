@@ -1,10 +1,8 @@
 import { NsdbError } from "./error.ts";
 import type { ProtobufField, ProtobufValue } from "./protobuf-text.ts";
-import { uuidFromHalves, uuidToHalves } from "./uuid.ts";
+import { LARGEST_HALF, uuidFromHalves, uuidToHalves } from "./uuid.ts";
 
 type Fields = readonly ProtobufField[];
-
-const MAX_UINT64 = 0xffff_ffff_ffff_ffffn;
 
 /** All values of a field, in order. */
 export function allValues(fields: Fields, name: string): ProtobufValue[] {
@@ -50,7 +48,7 @@ export function readEnum<Name extends string>(
 }
 
 /** A whole number that must be there. */
-export function readUint(value: ProtobufValue | undefined, name: string, largest = MAX_UINT64): bigint {
+export function readUint(value: ProtobufValue | undefined, name: string, largest = LARGEST_HALF): bigint {
   const number = value?.kind === "scalar" ? readInteger(value.text) : undefined;
   if (number !== undefined && number >= 0n && number <= largest) return number;
   throw wrongValue(name, value, `a whole number from 0 to ${largest}`);

@@ -4,6 +4,9 @@ export interface UuidHalves {
   readonly lsb: bigint;
 }
 
+/** 2^64 - 1. */
+export const LARGEST_HALF = 0xffff_ffff_ffff_ffffn;
+
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
 /** The canonical lower-case spelling, or undefined for what is not a UUID of 8-4-4-4-12 digits. */
@@ -18,14 +21,9 @@ export function uuidToHalves(uuid: string): UuidHalves {
   return { msb: BigInt(`0x${digits.slice(0, 16)}`), lsb: BigInt(`0x${digits.slice(16)}`) };
 }
 
-/** The canonical UUID of two halves, each in 0 … 2^64-1. */
+/** The canonical UUID of two halves, each in 0 … {@link LARGEST_HALF}. */
 export function uuidFromHalves({ msb, lsb }: UuidHalves): string {
-  const digits = msb.toString(16).padStart(16, "0") + lsb.toString(16).padStart(16, "0");
-  return [
-    digits.slice(0, 8),
-    digits.slice(8, 12),
-    digits.slice(12, 16),
-    digits.slice(16, 20),
-    digits.slice(20),
-  ].join("-");
+  const first = msb.toString(16).padStart(16, "0");
+  const last = lsb.toString(16).padStart(16, "0");
+  return `${first.slice(0, 8)}-${first.slice(8, 12)}-${first.slice(12)}-${last.slice(0, 4)}-${last.slice(4)}`;
 }

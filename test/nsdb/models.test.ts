@@ -34,6 +34,41 @@ describe("models", () => {
     expect(decodeHost(Buffer.from(HOST))).toEqual({ id: HOST_ID, name: "compute-1", portIds: [PORT_ID] });
   });
 
+  it("decodeHost() reads port ids as printed and in every other spelling alike", () => {
+    const half = fc.bigInt({ min: 0n, max: 2n ** 64n - 1n });
+    const spellings: readonly ((msb: bigint, lsb: bigint) => string)[] = [
+      (msb, lsb) => `port_ids {\n  msb: ${msb}\n  lsb: ${lsb}\n}\n`,
+      (msb, lsb) => `port_ids {\n  msb: ${msb}\n  lsb: ${lsb}\n}\n;`,
+      (msb, lsb) => `port_ids {\n  msb: ${msb}\n  lsb: ${lsb}\n}\n# "\n`,
+      (msb, lsb) => `port_ids {\n  lsb: ${lsb}\n  msb: 0x${msb.toString(16)}\n}\n`,
+      (msb, lsb) => `port_ids: [<msb: 0${msb.toString(8)} lsb: ${lsb}>]`,
+    ];
+    const port = fc.record({ msb: half, lsb: half, spell: fc.constantFrom(...spellings) });
+    fc.assert(
+      fc.property(fc.array(port), (ports) => {
+        const text = `name: "a"\n${ports.map(({ msb, lsb, spell }) => spell(msb, lsb)).join("")}alive: true\n`;
+        const { name, portIds } = decodeHost(Buffer.from(text));
+        const ids = ports.map(({ msb, lsb }) =>
+          [msb, lsb].map((of) => of.toString(16).padStart(16, "0")).join(""),
+        );
+        expect(name).toBe("a");
+        expect(portIds.map((id) => id.replaceAll("-", "")).sort()).toEqual(ids.sort());
+      }),
+    );
+  });
+
+  it("decodeHost() sees a port id where it is one only: not in a text, a comment, another message, nor beyond 64 bits", () => {
+    const printed = "port_ids {\n  msb: 1\n  lsb: 2\n}\n";
+    const decode = (text: string) => decodeHost(Buffer.from(text)).portIds;
+    expect(decode(`other {\n${printed}}\n`)).toEqual([]);
+    expect(decode(`# ${printed.replaceAll("\n", " ")}\n`)).toEqual([]);
+    expect(decode(`name: "${printed.replaceAll("\n", "\\n")}"\n`)).toEqual([]);
+    expect(() => decode(printed.replace("1", String(2n ** 64n)))).toThrow(
+      'field "port_ids.msb" is 18446744073709551616, but should be a whole number from 0 to 18446744073709551615',
+    );
+    expect(() => decode(`${printed}${printed}port_ids {\n`)).toThrow("line 10, column 1");
+  });
+
   it("takes an absent device_owner for a guest's", () => {
     expect(neutronPort(MINIMAL_NEUTRON_PORT)).toMatchObject({
       deviceOwner: "COMPUTE",

@@ -10,6 +10,16 @@ export type ControlHandlers = Readonly<
   Record<string, (query: URLSearchParams) => unknown | Promise<unknown>>
 >;
 
+/**
+ * An agent that works on an answer says so this often (an interim `102 Processing`), so that silence means that
+ * it hangs, or that its host is far too busy, and not that the question is a long one.
+ */
+const SIGN_OF_LIFE_MS = 2_000;
+/** How long an agent may say nothing: enough for a host twenty times slower than it should be. */
+const SILENCE_MS = 60_000;
+/** When a person who waits is told so. */
+const EXPLAIN_WAIT_MS = 5_000;
+
 /** Why the control socket could not be used. `not-running` means that nobody listens. */
 export class ControlError extends Error {
   override readonly name = "ControlError";
@@ -48,13 +58,15 @@ export async function serveControl(path: string, handlers: ControlHandlers): Pro
     const url = new URL(incoming.url ?? "/", "http://agent");
     const handler = Object.hasOwn(handlers, url.pathname) ? handlers[url.pathname] : undefined;
     if (handler === undefined) return reply(response, 404, { error: `no such question: ${url.pathname}` });
+    const working = setInterval(() => response.writeProcessing(), SIGN_OF_LIFE_MS);
     Promise.resolve()
       .then(() => handler(url.searchParams))
       .then(
         (answer) => reply(response, 200, answer),
         (error: unknown) =>
           reply(response, 500, { error: error instanceof Error ? error.message : String(error) }),
-      );
+      )
+      .finally(() => clearInterval(working));
   });
   const umask = process.umask(0o177);
   try {
@@ -76,12 +88,19 @@ export async function serveControl(path: string, handlers: ControlHandlers): Pro
 }
 
 /**
- * Asks the agent.
+ * Asks the agent, and waits for as long as it works on the answer.
  *
- * @throws {ControlError} `not-running`, or `failed` with the agent's own words.
+ * @param silenceMs How long it may give no sign of life.
+ * @throws {ControlError} `not-running`, or `failed` with the agent's own words or because it said nothing.
  */
-export async function askAgent<T>(path: string, question: string, timeoutMs = 15_000): Promise<T> {
-  const { status, body } = await exchange(path, question, timeoutMs);
+export async function askAgent<T>(path: string, question: string, silenceMs = SILENCE_MS): Promise<T> {
+  const { status, body } = await exchange(path, question, silenceMs, (isWorking) => {
+    process.stderr.write(
+      isWorking
+        ? "mn-metadata: the agent is working on the answer\n"
+        : `mn-metadata: the agent has taken the question and said nothing yet; waiting up to ${silenceMs / 1_000} s\n`,
+    );
+  });
   const answer: unknown = JSON.parse(body);
   if (status !== 200) throw new ControlError("failed", (answer as { error: string }).error);
   return answer as T;
@@ -90,10 +109,13 @@ export async function askAgent<T>(path: string, question: string, timeoutMs = 15
 function exchange(
   path: string,
   question: string,
-  timeoutMs: number,
+  silenceMs: number,
+  onLongWait: (isWorking: boolean) => void,
 ): Promise<{ status: number; body: string }> {
   return new Promise((resolve, reject) => {
-    const outgoing = request({ socketPath: path, path: question, timeout: timeoutMs }, (response) => {
+    let isWorking = false;
+    const patience = setTimeout(() => onLongWait(isWorking), EXPLAIN_WAIT_MS);
+    const outgoing = request({ socketPath: path, path: question, timeout: silenceMs }, (response) => {
       const chunks: Buffer[] = [];
       response.on("data", (chunk: Buffer) => chunks.push(chunk));
       response.on("end", () =>
@@ -101,10 +123,18 @@ function exchange(
       );
       response.on("error", reject);
     });
-    outgoing.on("timeout", () => outgoing.destroy(new Error(`no answer within ${timeoutMs} ms`)));
+    outgoing.on("information", () => {
+      isWorking = true;
+    });
+    outgoing.on("timeout", () => outgoing.destroy(new Error(silent(silenceMs))));
     outgoing.on("error", (error: NodeJS.ErrnoException) => reject(notReached(path, error)));
+    outgoing.on("close", () => clearTimeout(patience));
     outgoing.end();
   });
+}
+
+function silent(silenceMs: number): string {
+  return `it runs but gave no sign of life for ${silenceMs / 1_000} s: see its log and the host's load; where it stays so, restart it (guests keep their addresses)`;
 }
 
 function notReached(path: string, error: NodeJS.ErrnoException): ControlError {
@@ -127,7 +157,7 @@ function notReached(path: string, error: NodeJS.ErrnoException): ControlError {
 
 async function someoneAnswers(path: string): Promise<boolean> {
   try {
-    await exchange(path, "/alive", 2_000);
+    await exchange(path, "/alive", 2_000, () => undefined);
     return true;
   } catch (error) {
     return !(error instanceof ControlError && error.code === "not-running");

@@ -1,4 +1,6 @@
+import { once } from "node:events";
 import { mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -58,5 +60,22 @@ describe("the control socket", () => {
     stop = await serveControl(path, { "/alive": () => true });
     await expect(serveControl(path, {})).rejects.toMatchObject({ code: "already-running" });
     expect(await askAgent(path, "/alive")).toBe(true);
+  });
+
+  test("waits for as long as the agent works on the answer, beyond the silence it allows", async () => {
+    stop = await serveControl(path, {
+      "/explain": () => new Promise((resolve) => setTimeout(() => resolve("done"), 3_500)),
+    });
+    expect(await askAgent(path, "/explain", 3_000)).toBe("done");
+  });
+
+  test("tells an agent that hangs from one that does not run", async () => {
+    const hung = createServer((socket) => socket.resume()).listen(path);
+    await once(hung, "listening");
+    await expect(askAgent(path, "/status", 100)).rejects.toMatchObject({
+      code: "failed",
+      message: expect.stringMatching(/it runs but gave no sign of life for 0.1 s: .* restart it/),
+    });
+    await new Promise((resolve) => hung.close(resolve));
   });
 });

@@ -49,7 +49,7 @@ export class AgentProcess {
   }
 
   /** Waits until it is in sync and serves that many addresses. */
-  async serving(count: number, withinMs = 15_000): Promise<void> {
+  async serving(count: number, withinMs = 60_000): Promise<void> {
     const deadline = performance.now() + withinMs;
     while (performance.now() < deadline && this.#child?.exitCode === null) {
       const status = await this.json<{ inSync: boolean; ports: { served: number } }>("status").catch(

@@ -82,12 +82,12 @@ const { get } = require("node:http");
 const ask = (path) => new Promise((resolve) => {
   const began = performance.now();
   const done = (answer) => resolve({ status: 0, body: "", ...answer, ms: performance.now() - began });
-  get({ host: "169.254.169.254", path, agent: false, timeout: 5000, headers: JSON.parse(process.argv[2]) }, (response) => {
+  get({ host: "169.254.169.254", path, agent: false, timeout: Number(process.argv[3]), headers: JSON.parse(process.argv[2]) }, (response) => {
     const chunks = [];
     response.on("data", (chunk) => chunks.push(chunk));
     response.on("end", () => done({ status: response.statusCode, body: Buffer.concat(chunks).toString("latin1") }));
     response.on("error", (error) => done({ error: error.message }));
-  }).on("timeout", function () { this.destroy(new Error("no answer in 5 s")); }).on("error", (error) => done({ error: error.message }));
+  }).on("timeout", function () { this.destroy(new Error("no answer in " + process.argv[3] + " ms")); }).on("error", (error) => done({ error: error.message }));
 });
 (async () => {
   const answers = [];
@@ -101,11 +101,11 @@ export async function ask(
   guest: Guest,
   paths: readonly string[],
   headers: Readonly<Record<string, string>> = {},
+  timeoutMs = 5_000,
 ): Promise<readonly Answer[]> {
   const args = [`--net=/run/netns/${guest.name}`, process.execPath, "-e", CLIENT];
-  return JSON.parse(
-    await run("nsenter", ...args, JSON.stringify(paths), JSON.stringify(headers)),
-  ) as Answer[];
+  const words = [JSON.stringify(paths), JSON.stringify(headers), String(timeoutMs)];
+  return JSON.parse(await run("nsenter", ...args, ...words)) as Answer[];
 }
 
 /** Starts a program that stays; its output goes to `onLine`. */

@@ -17,7 +17,7 @@ export async function killAndStart(agent: AgentProcess): Promise<Round> {
   await agent.stop("SIGKILL");
   const startedMs = nowMs();
   agent.start();
-  const deadline = startedMs + 20_000;
+  const deadline = startedMs + 60_000;
   while (!isListening()) {
     if (nowMs() > deadline)
       throw new Error(`the agent does not listen; its log:\n${agent.log.slice(-20).join("\n")}`);

@@ -14,7 +14,6 @@ export async function explainCommand(
   const explanations = await askAgent<readonly PortExplanation[]>(
     controlSocketPath(runFolder),
     `/explain?${query}`,
-    30_000,
   );
   process.stdout.write(
     asJson ? `${JSON.stringify(explanations, null, 2)}\n` : explanations.map(screen).join("\n"),

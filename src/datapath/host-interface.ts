@@ -22,22 +22,22 @@ export interface HostStep {
 
 /**
  * What is missing of the interface, its addresses, its routes and their rules. Asks the kernel where packets
- * would go instead of listing what is there: six questions, however many links a host has. A step may make
+ * would go instead of listing what is there: six questions in two goes, however many links a host has. A step may make
  * later ones due, so ask again until there is none.
  *
  * @throws {DatapathError}
  */
 export async function missingSteps(rtnetlink: Rtnetlink): Promise<readonly HostStep[]> {
-  const link = await rtnetlink.linkNamed(INTERFACE);
-  const peer = await rtnetlink.linkNamed(PEER);
+  const [link, peer] = await Promise.all([rtnetlink.linkNamed(INTERFACE), rtnetlink.linkNamed(PEER)]);
   if (link === undefined || peer === undefined || link.linkKind !== "veth")
     return [remake(rtnetlink, link, peer)];
   const down = stepsForLinks(rtnetlink, link, peer);
   if (down.length > 0) return down;
-  return [
-    ...(await stepsForIpv4(rtnetlink, link)),
-    ...(hostHasIpv6() ? await stepsForIpv6(rtnetlink, link) : []),
-  ];
+  const steps = await Promise.all([
+    stepsForIpv4(rtnetlink, link),
+    hostHasIpv6() ? stepsForIpv6(rtnetlink, link) : [],
+  ]);
+  return steps.flat();
 }
 
 /**
@@ -110,13 +110,16 @@ function stepsForLinks(rtnetlink: Rtnetlink, link: Link, peer: Link): readonly H
 
 async function stepsForIpv4(rtnetlink: Rtnetlink, link: Link): Promise<readonly HostStep[]> {
   const steps: HostStep[] = [];
-  if ((await rtnetlink.routeTo(METADATA_ADDRESS))?.isLocal !== true) {
+  const [here, back] = await Promise.all([
+    rtnetlink.routeTo(METADATA_ADDRESS),
+    rtnetlink.routeTo(linkLocalOf(1), METADATA_ADDRESS),
+  ]);
+  if (here?.isLocal !== true) {
     steps.push({
       text: `ip addr add ${METADATA_ADDRESS}/32 dev ${INTERFACE} scope link`,
       make: () => rtnetlink.addAddress(link.ifindex, METADATA_ADDRESS, 32),
     });
   }
-  const back = await rtnetlink.routeTo(linkLocalOf(1), METADATA_ADDRESS);
   if (back?.ifindex !== link.ifindex)
     steps.push(...stepsForRange(rtnetlink, link, IPV4_RANGE, METADATA_ADDRESS));
   return steps;
@@ -124,7 +127,11 @@ async function stepsForIpv4(rtnetlink: Rtnetlink, link: Link): Promise<readonly 
 
 async function stepsForIpv6(rtnetlink: Rtnetlink, link: Link): Promise<readonly HostStep[]> {
   const steps: HostStep[] = [];
-  if ((await rtnetlink.routeTo(METADATA_ADDRESS_V6, undefined, link.ifindex))?.isLocal !== true) {
+  const [here, back] = await Promise.all([
+    rtnetlink.routeTo(METADATA_ADDRESS_V6, undefined, link.ifindex),
+    rtnetlink.routeTo(`${twinPrefixOf(1)}1`, METADATA_ADDRESS_V6, link.ifindex),
+  ]);
+  if (here?.isLocal !== true) {
     steps.push({
       text: `ip addr add ${METADATA_ADDRESS_V6}/64 dev ${INTERFACE} nodad`,
       make: async () => {
@@ -133,7 +140,6 @@ async function stepsForIpv6(rtnetlink: Rtnetlink, link: Link): Promise<readonly 
       },
     });
   }
-  const back = await rtnetlink.routeTo(`${twinPrefixOf(1)}1`, METADATA_ADDRESS_V6, link.ifindex);
   if (back?.table !== ROUTE_TABLE)
     steps.push(...stepsForRange(rtnetlink, link, TWIN_RANGE, METADATA_ADDRESS_V6));
   return steps;

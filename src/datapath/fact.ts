@@ -101,13 +101,30 @@ export function waysOutAround(ifindex: number): readonly Element[] {
     .map(wayOut);
 }
 
-/** Equal for two plumbings if and only if their facts are: in which order identities come matters only for IPv6. */
-export function fingerprintOf({ interfaceName, ifindex, mac, identities }: Plumbing): string {
-  const each = identities.map(
-    ({ number, fixedAddress }) =>
-      `${number}=${fixedAddress.includes(":") ? canonicalIpv6(fixedAddress) : fixedAddress}`,
+/**
+ * Whether two plumbings of one port have the same facts: in which order identities come matters only for IPv6.
+ * Asked of every port on every change, so nothing is made to find out.
+ */
+export function isSamePlumbing(a: Plumbing, b: Plumbing): boolean {
+  if (a === b) return true;
+  return (
+    a.interfaceName === b.interfaceName &&
+    a.ifindex === b.ifindex &&
+    a.mac === b.mac &&
+    a.identities.length === b.identities.length &&
+    identityForIpv6(a.identities)?.number === identityForIpv6(b.identities)?.number &&
+    a.identities.every((one) => b.identities.some((other) => isSameIdentity(one, other)))
   );
-  return `${interfaceName} ${ifindex} ${mac} ${identityForIpv6(identities)?.number} ${each.sort().join(" ")}`;
+}
+
+function isSameIdentity(a: Identity, b: Identity): boolean {
+  if (a.number !== b.number) return false;
+  if (a.fixedAddress === b.fixedAddress) return true;
+  return (
+    isIPv6(a.fixedAddress) &&
+    isIPv6(b.fixedAddress) &&
+    canonicalIpv6(a.fixedAddress) === canonicalIpv6(b.fixedAddress)
+  );
 }
 
 /** As nft prints it, or a difference would be seen where there is none. */

@@ -58,7 +58,7 @@ export class KernelDatapath implements Datapath {
       const { whole, baseIntact } = (await this.#current()).ruleset;
       const missing = await missingSteps(this.#rtnetlink);
       return {
-        ports: [...whole.values()].map(({ plumbing }) => plumbing),
+        ports: [...whole.values()],
         baseIntact: baseIntact && missing.length === 0,
       };
     });

@@ -1,15 +1,6 @@
 import { BASE_MAPS, BASE_RULE_COUNTS, DELIVER, PEER, PORT_CHAIN_PREFIX } from "./base-ruleset.ts";
 import { DatapathError } from "./error.ts";
-import {
-  type Element,
-  type Fact,
-  factId,
-  factsOf,
-  factValue,
-  fingerprintOf,
-  type PortChain,
-  wayOut,
-} from "./fact.ts";
+import { type Element, type Fact, factId, factsOf, factValue, type PortChain, wayOut } from "./fact.ts";
 import { numberOf } from "./link-local.ts";
 import type { Identity, Plumbing } from "./plumbing.ts";
 import { portRuleCount } from "./script.ts";
@@ -20,16 +11,10 @@ export interface Ruleset {
   readonly facts: ReadonlyMap<string, Fact>;
   /** The same by port; what belongs to none is under the empty name. */
   readonly byPort: ReadonlyMap<string, readonly Fact[]>;
-  /** The ports that are complete. */
-  readonly whole: ReadonlyMap<string, WholePort>;
+  /** The ports that are complete, by their ids. */
+  readonly whole: ReadonlyMap<string, Plumbing>;
   /** True when our three tables stand as this version makes them. */
   readonly baseIntact: boolean;
-}
-
-/** A port that the kernel serves, and the text by which two such are compared. */
-export interface WholePort {
-  readonly plumbing: Plumbing;
-  readonly fingerprint: string;
 }
 
 /** What there is before anything was made. */
@@ -71,13 +56,12 @@ export function readListing(objects: readonly unknown[]): Ruleset {
   const delivers = forwardsTo(chains.get(`netdev ${DELIVER}`)?.rules[0]) === PEER;
   const baseIntact = counted && delivers && strangers === 0 && BASE_MAPS.every((name) => maps.has(name));
   const { byPort, isClear } = factsByPort(facts);
-  const whole = new Map<string, WholePort>();
+  const whole = new Map<string, Plumbing>();
   for (const [portId, owned] of byPort) {
     const plumbing = plumbingOf(owned);
     if (plumbing === undefined) continue;
     const needed = [wayOut(plumbing.ifindex), ...factsOf(plumbing)];
-    if (!needed.every((fact) => isHeld(facts, fact))) continue;
-    whole.set(portId, { plumbing, fingerprint: fingerprintOf(plumbing) });
+    if (needed.every((fact) => isHeld(facts, fact))) whole.set(portId, plumbing);
   }
   return { facts, byPort, whole, baseIntact: baseIntact && isClear };
 }

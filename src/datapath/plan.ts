@@ -1,7 +1,7 @@
 import { baseScript } from "./base-ruleset.ts";
 import type { SyncMode } from "./datapath.ts";
-import { type Fact, factId, factsOf, fingerprintOf, wayOut, waysOutAround, whyInvalid } from "./fact.ts";
-import { emptyRuleset, isHeld, type Ruleset, type WholePort } from "./listing.ts";
+import { type Fact, factId, factsOf, isSamePlumbing, wayOut, waysOutAround, whyInvalid } from "./fact.ts";
+import { emptyRuleset, isHeld, type Ruleset } from "./listing.ts";
 import type { Plumbing } from "./plumbing.ts";
 import { scriptOf } from "./script.ts";
 
@@ -12,7 +12,7 @@ export interface PortChange {
   readonly deletes: readonly Fact[];
   readonly adds: readonly Fact[];
   /** What the port is then; undefined where it is gone. */
-  readonly after: (WholePort & { readonly facts: readonly Fact[] }) | undefined;
+  readonly after: Wanted | undefined;
 }
 
 /** The way from an observed ruleset to the wanted one. */
@@ -46,7 +46,8 @@ export function planOf(observed: Ruleset, want: readonly Plumbing[], mode: SyncM
   const deletesOf = (portId: string) =>
     observed.baseIntact ? (observed.byPort.get(portId) ?? []).filter((fact) => !isHeld(desired, fact)) : [];
   for (const one of left) {
-    const { portId, facts } = one;
+    const { facts } = one;
+    const { portId } = one.plumbing;
     const adds = observed.baseIntact ? facts.filter((fact) => !isHeld(observed.facts, fact)) : facts;
     const kind = observed.byPort.has(portId) ? "replaced" : "added";
     changes.push({ portId, kind, deletes: deletesOf(portId), adds, after: one });
@@ -70,24 +71,19 @@ function waysOut(observed: Ruleset, left: readonly Wanted[]): readonly PortChang
     : [{ portId: "", kind: "added", deletes: [], adds: [...adds.values()], after: undefined }];
 }
 
-/** A wanted port with all that follows from it. */
-interface Wanted extends WholePort {
-  readonly portId: string;
+/** A port with all that follows from it. */
+interface Wanted {
+  readonly plumbing: Plumbing;
   readonly facts: readonly Fact[];
 }
 
 function wantedOf(plumbing: Plumbing): Wanted {
-  return {
-    portId: plumbing.portId,
-    plumbing,
-    fingerprint: fingerprintOf(plumbing),
-    facts: factsOf(plumbing),
-  };
+  return { plumbing, facts: factsOf(plumbing) };
 }
 
 function keptWhole(observed: Ruleset, portId: string): readonly Wanted[] {
   const whole = observed.whole.get(portId);
-  return whole === undefined ? [] : [wantedOf(whole.plumbing)];
+  return whole === undefined ? [] : [wantedOf(whole)];
 }
 
 /** Whether a port of the kernel that is not wanted stays: in `add-only`, unless it is in a wanted one's way. */
@@ -123,7 +119,7 @@ export function rulesetAfter(observed: Ruleset, plan: Plan): Ruleset {
   // Read-only for everybody else.
   const facts = base.facts as Map<string, Fact>;
   const byPort = base.byPort as Map<string, readonly Fact[]>;
-  const whole = base.whole as Map<string, WholePort>;
+  const whole = base.whole as Map<string, Plumbing>;
   for (const { deletes, portId } of plan.changes) {
     for (const fact of deletes) facts.delete(factId(fact));
     byPort.delete(portId);
@@ -133,7 +129,7 @@ export function rulesetAfter(observed: Ruleset, plan: Plan): Ruleset {
     for (const fact of adds) facts.set(factId(fact), fact);
     if (after === undefined) continue;
     byPort.set(portId, after.facts);
-    whole.set(portId, { plumbing: after.plumbing, fingerprint: after.fingerprint });
+    whole.set(portId, after.plumbing);
   }
   return { ...base, baseIntact: true };
 }
@@ -149,7 +145,8 @@ function accept(
   const claims = new Claims();
   for (const plumbing of want) {
     const { portId } = plumbing;
-    const isDone = observed.baseIntact && observed.whole.get(portId)?.fingerprint === fingerprintOf(plumbing);
+    const held = observed.baseIntact ? observed.whole.get(portId) : undefined;
+    const isDone = held !== undefined && isSamePlumbing(held, plumbing);
     // What the kernel holds already was valid when it was put there.
     const reason = (isDone ? undefined : whyInvalid(plumbing)) ?? claims.clashOf(plumbing);
     if (reason !== undefined) {

@@ -8,7 +8,8 @@ export interface LinkState {
 }
 
 /** A port that is bound here and whose interface exists and is up: both halves of one fact. */
-export interface ActivePort extends ComputePort {
+export interface ActivePort {
+  readonly port: ComputePort;
   readonly ifindex: number;
 }
 
@@ -43,22 +44,23 @@ export function activity(
     if (link === undefined) idle.set(port.portId, { kind: "no-interface" });
     else if (!link.up) idle.set(port.portId, { kind: "interface-down" });
     else if (port.fixedAddresses.length === 0) idle.set(port.portId, { kind: "no-fixed-address" });
-    else claim({ ...port, ifindex: link.ifindex });
+    else claim({ port, ifindex: link.ifindex });
   }
   return { active: [...claims.values()], idle };
 
-  function claim(port: ActivePort): void {
-    const rival = claims.get(port.interfaceName);
+  function claim(newcomer: ActivePort): void {
+    const { interfaceName } = newcomer.port;
+    const rival = claims.get(interfaceName);
     if (rival === undefined) {
-      claims.set(port.interfaceName, port);
+      claims.set(interfaceName, newcomer);
       return;
     }
-    const [winner, loser] = outranks(rival, port) ? [rival, port] : [port, rival];
-    claims.set(port.interfaceName, winner);
-    idle.set(loser.portId, { kind: "interface-taken", byPortId: winner.portId });
+    const [winner, loser] = outranks(rival.port, newcomer.port) ? [rival, newcomer] : [newcomer, rival];
+    claims.set(interfaceName, winner);
+    idle.set(loser.port.portId, { kind: "interface-taken", byPortId: winner.port.portId });
   }
 
-  function outranks(a: ActivePort, b: ActivePort): boolean {
+  function outranks(a: ComputePort, b: ComputePort): boolean {
     const aHolds = holds(a.portId, a.interfaceName);
     if (aHolds !== holds(b.portId, b.interfaceName)) return aHolds;
     return a.portId < b.portId;

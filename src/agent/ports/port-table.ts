@@ -1,5 +1,6 @@
 import { linkLocalOf, NUMBER_COUNT, numberOf } from "../../datapath/link-local.ts";
 import type { Plumbing } from "../../datapath/plumbing.ts";
+import type { ComputePort } from "../topology/model.ts";
 import type { ActivePort } from "./active.ts";
 import type { Tenure, TenureLookup } from "./tenure.ts";
 
@@ -20,6 +21,8 @@ export class PortTable implements TenureLookup {
   readonly #adopted = new Map<number, Adopted>();
   /** Number to the time at which it is free again. */
   readonly #resting = new Map<number, number>();
+  /** What the last {@link open} made of each port; the same port on the same link gives the same again. */
+  #opened: ReadonlyMap<string, Opened> = new Map();
   readonly #listeners = new Set<() => void>();
   readonly #options: PortTableOptions;
   #lastGiven = 0;
@@ -62,13 +65,31 @@ export class PortTable implements TenureLookup {
    */
   open(active: readonly ActivePort[]): readonly Plumbing[] {
     for (const row of this.#rows.values()) row.wanted = false;
-    const plumbings = active.map((port) => this.#openPort(port));
+    const opened = new Map<string, Opened>();
+    const plumbings = active.map(({ port, ifindex }) => {
+      const before = this.#opened.get(port.portId);
+      const isSame = before?.port === port && before.plumbing.ifindex === ifindex;
+      const now =
+        isSame && this.#keep(before.plumbing) ? before : { port, plumbing: this.#openPort(port, ifindex) };
+      opened.set(port.portId, now);
+      return now.plumbing;
+    });
+    this.#opened = opened;
     this.#changed();
     return plumbings;
   }
 
-  #openPort(port: ActivePort): Plumbing {
-    const { portId, interfaceName, ifindex, mac } = port;
+  /** Marks the rows of a plumbing as wanted; false where one is missing. */
+  #keep({ identities }: Plumbing): boolean {
+    return identities.every(({ number }) => {
+      const row = this.#rows.get(number);
+      if (row !== undefined) row.wanted = true;
+      return row !== undefined;
+    });
+  }
+
+  #openPort(port: ComputePort, ifindex: number): Plumbing {
+    const { portId, interfaceName, mac } = port;
     const identities = port.fixedAddresses.map((fixedAddress) => ({
       number: this.#openIdentity(port, fixedAddress),
       fixedAddress,
@@ -76,7 +97,7 @@ export class PortTable implements TenureLookup {
     return { portId, interfaceName, ifindex, mac, identities };
   }
 
-  #openIdentity(port: ActivePort, fixedAddress: string): number {
+  #openIdentity(port: ComputePort, fixedAddress: string): number {
     const holder = holderKey(port.portId, fixedAddress);
     let number = this.#numberOfHolder.get(holder);
     const row = number === undefined ? undefined : this.#rows.get(number);
@@ -92,7 +113,9 @@ export class PortTable implements TenureLookup {
 
   /** Rows that {@link open} no longer wanted; still found by {@link tenureOf} until they are closed. */
   leaving(): readonly Tenure[] {
-    return [...this.#rows.values()].filter((row) => !row.wanted).map((row) => row.tenure);
+    const leaving: Tenure[] = [];
+    for (const { wanted, tenure } of this.#rows.values()) if (!wanted) leaving.push(tenure);
+    return leaving;
   }
 
   /** Ends a tenure whose packets the kernel has stopped and whose sockets are gone; its number rests. */
@@ -175,6 +198,11 @@ interface Adopted {
   readonly interfaceName: string;
 }
 
+interface Opened {
+  readonly port: ComputePort;
+  readonly plumbing: Plumbing;
+}
+
 interface Row {
   readonly tenure: Tenure;
   readonly holder: string;
@@ -185,7 +213,7 @@ function holderKey(portId: string, fixedAddress: string): string {
   return `${portId} ${fixedAddress}`;
 }
 
-function newTenure(number: number, port: ActivePort, fixedAddress: string): Tenure {
+function newTenure(number: number, port: ComputePort, fixedAddress: string): Tenure {
   const { portId, interfaceName, instanceId, projectId } = port;
   return {
     number,
@@ -198,7 +226,7 @@ function newTenure(number: number, port: ActivePort, fixedAddress: string): Tenu
   };
 }
 
-function sameTenure(tenure: Tenure, port: ActivePort): boolean {
+function sameTenure(tenure: Tenure, port: ComputePort): boolean {
   return (
     tenure.interfaceName === port.interfaceName &&
     tenure.instanceId === port.instanceId &&
@@ -207,6 +235,6 @@ function sameTenure(tenure: Tenure, port: ActivePort): boolean {
 }
 
 /** An instance that is named for the first time is the same guest, still booting; a second name is another guest. */
-function changesHands(tenure: Tenure, port: ActivePort): boolean {
+function changesHands(tenure: Tenure, port: ComputePort): boolean {
   return tenure.instanceId !== "" && tenure.instanceId !== port.instanceId;
 }

@@ -26,7 +26,7 @@ describe("`activity()`", () => {
       links({ tapA: { ifindex: 7, up: true } }),
       nobodyHolds,
     );
-    expect(active).toEqual([{ ...port(A, "tapA"), ifindex: 7 }]);
+    expect(active).toEqual([{ port: port(A, "tapA"), ifindex: 7 }]);
     expect(idle.size).toBe(0);
   });
 
@@ -51,7 +51,7 @@ describe("`activity()`", () => {
     (ports) => {
       const held = (portId: string) => portId === B;
       const { active, idle } = activity(ports, links({ tap: { ifindex: 3, up: true } }), held);
-      expect(active.map((winner) => winner.portId)).toEqual([B]);
+      expect(active.map((winner) => winner.port.portId)).toEqual([B]);
       expect(idle.get(A)).toEqual({ kind: "interface-taken", byPortId: B });
     },
   );
@@ -60,6 +60,7 @@ describe("`activity()`", () => {
     const link = links({ tap: { ifindex: 3, up: true } });
     const one = activity([port(A, "tap"), port(B, "tap")], link, nobodyHolds);
     const other = activity([port(B, "tap"), port(A, "tap")], link, nobodyHolds);
-    expect(one.active.map((winner) => winner.portId)).toEqual(other.active.map((winner) => winner.portId));
+    const winners = ({ active }: typeof one) => active.map((winner) => winner.port.portId);
+    expect(winners(one)).toEqual(winners(other));
   });
 });

@@ -1,22 +1,23 @@
 import { describe, expect, test } from "vitest";
 import type { ActivePort } from "../../../src/agent/ports/active.ts";
 import { PortTable } from "../../../src/agent/ports/port-table.ts";
+import type { ComputePort } from "../../../src/agent/topology/model.ts";
 import { linkLocalOf, NUMBER_COUNT } from "../../../src/datapath/link-local.ts";
 
 const A = "11111111-1111-4111-8111-111111111111";
 const B = "22222222-2222-4222-8222-222222222222";
 
-function active(portId: string, over: Partial<ActivePort> = {}): ActivePort {
-  return {
+function active(portId: string, over: Partial<ComputePort> = {}): ActivePort {
+  const port = {
     portId,
     interfaceName: `tap${portId.slice(0, 4)}`,
-    ifindex: 5,
     mac: "fa:16:3e:00:00:01",
     fixedAddresses: ["10.0.0.3"],
     instanceId: `instance-of-${portId}`,
     projectId: "project",
     ...over,
   };
+  return { port, ifindex: 5 };
 }
 
 function newTable({
@@ -54,6 +55,25 @@ describe("`PortTable`", () => {
     const first = numbersOf(table.open([port]));
     expect(new Set(first).size).toBe(3);
     expect(numbersOf(table.open([port, active(B)])).slice(0, 3)).toEqual(first);
+  });
+
+  test("follows a port whose link or content changed, and one that left and came back, as if it saw all for the first time", () => {
+    const table = newTable();
+    const port = active(A);
+    const [first] = table.open([port, active(B)]);
+    expect(table.open([port, active(B)])[0]).toBe(first);
+    expect(table.open([{ ...port, ifindex: 6 }])[0]).toEqual({ ...first, ifindex: 6 });
+    expect(table.leaving().map(({ portId }) => portId)).toEqual([B]);
+    expect(table.open([active(A, { mac: "fa:16:3e:00:00:02" })])[0]).toEqual({
+      ...first,
+      mac: "fa:16:3e:00:00:02",
+    });
+    table.open([]);
+    expect(table.open([port])[0]).toEqual(first);
+    table.open([]);
+    closeAll(table);
+    expect(numbersOf(table.open([port]))).not.toEqual(first?.identities.map(({ number }) => number));
+    expect(table.leaving()).toEqual([]);
   });
 
   test("keeps a leaving tenure findable until it is closed, and then lets its number rest", () => {

@@ -33,6 +33,7 @@ export class ZookeeperSession {
   #state: SessionState = "suspended";
   #seenZxid = 0n;
   #lostAt = 0;
+  #lostHost: ZookeeperHost | undefined;
 
   constructor(
     hosts: readonly ZookeeperHost[],
@@ -109,6 +110,7 @@ export class ZookeeperSession {
       this.#failures.set(server, end.message);
       this.#connection = undefined;
       this.#lostAt = performance.now();
+      this.#lostHost = connection.server;
       if (connection.seenZxid > this.#seenZxid) this.#seenZxid = connection.seenZxid;
       this.#become("suspended", `${server}: ${end.message}`);
       failedRounds = performance.now() - since < STABLE_MS ? failedRounds + 1 : 0;
@@ -116,11 +118,15 @@ export class ZookeeperSession {
     }
   }
 
-  /** Tries every host once, in an order of its own each time, so that hosts share the load of a lost server. */
+  /**
+   * Tries every host once, in an order of its own each time, so that the others share the load of a lost server; that
+   * one comes last, for it may accept and not answer.
+   */
   async #connectSomewhere(round: number): Promise<ZookeeperConnection | undefined> {
     const { signal } = this.#closing;
     const handshakeMs = Math.min(FIRST_HANDSHAKE_MS * 2 ** Math.min(round, 8), LONGEST_HANDSHAKE_MS);
-    for (const host of shuffled(this.#hosts)) {
+    const isLost = (host: ZookeeperHost): number => (host === this.#lostHost ? 1 : 0);
+    for (const host of shuffled(this.#hosts).sort((a, b) => isLost(a) - isLost(b))) {
       if (!this.isOpen) return undefined;
       if (performance.now() - this.#lostAt > REMEMBER_ZXID_MS) this.#seenZxid = 0n;
       try {

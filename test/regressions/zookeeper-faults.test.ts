@@ -88,6 +88,23 @@ describe("a ZooKeeper connection", () => {
     ]);
   });
 
+  it("to a server that falls silent is not sought there again before the others", async () => {
+    const hosts = `${relay.address},${zookeeper.address}`;
+    for (let i = 0; i < 4; i += 1) {
+      relay.onConnect = "relay";
+      relay.onReply = (chunk, toClient) => toClient.write(chunk);
+      const before = relay.accepted;
+      let store = await open(hosts, SHORT);
+      while (relay.accepted === before) store = await open(hosts, SHORT);
+      const known = relay.accepted;
+      const seen = states(store);
+      relay.onConnect = "silence";
+      relay.onReply = () => undefined;
+      await vi.waitFor(() => expect(seen).toEqual(["suspended", "renewed", "connected"]), { timeout: 6_000 });
+      expect(relay.accepted).toBe(known);
+    }
+  });
+
   it("that is idle is kept by pings", async () => {
     const store = await open(relay.address, SHORT);
     const seen = states(store);

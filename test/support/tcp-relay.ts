@@ -1,7 +1,7 @@
 import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
 
-/** A relay to a server on loopback that a test can make misbehave. */
+/** A relay to a server that a test can make misbehave. */
 export class TcpRelay {
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
@@ -12,13 +12,13 @@ export class TcpRelay {
   /** How many clients have connected so far. */
   accepted = 0;
 
-  private constructor(targetTcpPort: number) {
+  private constructor(targetTcpPort: number, targetHost: string) {
     this.#server = createServer((client) => {
       this.accepted += 1;
       this.#keep(client);
       if (this.onConnect === "cut") client.destroy();
       if (this.onConnect !== "relay") return void client.resume();
-      const server = connect({ host: "127.0.0.1", port: targetTcpPort });
+      const server = connect({ host: targetHost, port: targetTcpPort });
       this.#keep(server);
       client.on("data", (chunk) => server.write(chunk));
       server.on("data", (chunk) => this.onReply(chunk, client));
@@ -27,8 +27,8 @@ export class TcpRelay {
     });
   }
 
-  static async start(targetTcpPort: number): Promise<TcpRelay> {
-    const relay = new TcpRelay(targetTcpPort);
+  static async start(targetTcpPort: number, targetHost = "127.0.0.1"): Promise<TcpRelay> {
+    const relay = new TcpRelay(targetTcpPort, targetHost);
     relay.#server.listen(0, "127.0.0.1");
     await once(relay.#server, "listening");
     return relay;

@@ -16,7 +16,7 @@ import { hostText, MidonetWriter } from "./midonet.ts";
 import { StandInNova } from "./nova.ts";
 import { startEnsemble, type ZookeeperEnsemble, type ZookeeperServer } from "./zookeeper.ts";
 
-const HOST_ID = "4f2e3d4c-5b6a-4798-8897-a6b5c4d3e2f1";
+export const HOST_ID = "4f2e3d4c-5b6a-4798-8897-a6b5c4d3e2f1";
 const SECRET = "ensemble";
 
 export interface EnsembleHostOptions {
@@ -34,8 +34,6 @@ export interface Lag {
   readonly ms: number;
   /** How long the agent had no session; 0 where it never lost it. */
   readonly lostMs: number;
-  /** From the beginning of the fault. */
-  readonly wholeMs: number;
 }
 
 /**
@@ -169,7 +167,6 @@ export class EnsembleHost {
     return {
       ms: rightMs - Math.max(writtenMs, backMs),
       lostMs: losses.reduce((sum, loss) => sum + loss.backMs - loss.lostMs, 0),
-      wholeMs: rightMs - faultMs,
     };
   }
 

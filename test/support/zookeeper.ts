@@ -9,19 +9,19 @@ import { join } from "node:path";
 export class ZookeeperServer {
   readonly tcpPort: number;
   readonly #folder: string;
-  readonly #host: string;
+  readonly host: string;
   #process: ChildProcess | undefined;
   #exited: Promise<unknown> = Promise.resolve();
 
   constructor(folder: string, tcpPort: number, host = "127.0.0.1") {
     this.#folder = folder;
     this.tcpPort = tcpPort;
-    this.#host = host;
+    this.host = host;
   }
 
   /** `host:port`. */
   get address(): string {
-    return this.#host.includes(":") ? `[${this.#host}]:${this.tcpPort}` : `${this.#host}:${this.tcpPort}`;
+    return this.host.includes(":") ? `[${this.host}]:${this.tcpPort}` : `${this.host}:${this.tcpPort}`;
   }
 
   /** Starts the process without waiting until it serves. */
@@ -63,7 +63,7 @@ export class ZookeeperServer {
   /** The answer to a four-letter command, or undefined where there is none. */
   ask(command: string): Promise<string | undefined> {
     return new Promise((resolve) => {
-      const socket = connect({ host: this.#host, port: this.tcpPort });
+      const socket = connect({ host: this.host, port: this.tcpPort });
       let answer = "";
       socket.setTimeout(1_000, () => socket.destroy());
       socket.on("connect", () => socket.write(command));

@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { linkLocalOf, numberOf } from "../../src/datapath/link-local.ts";
 import { openDatapath } from "../../src/datapath/open-datapath.ts";
 import type { Plumbing } from "../../src/datapath/plumbing.ts";
+import { Capture } from "../support/capture.ts";
 import { EchoProxy } from "../support/echo-proxy.ts";
 import {
   type Guest,
@@ -145,6 +146,22 @@ describe("the path", () => {
     );
     const { stdout } = await run("nstat", "-asz", "TcpInCsumErrors");
     expect(stdout).toMatch(/TcpInCsumErrors\s+0\s/);
+  });
+
+  test("shows no other port of the switch a request, an answer, or the question for the address", async () => {
+    const [routed, dual, gateway] = [guestNamed("routed"), guestNamed("dual"), guestNamed("gateway")];
+    await dual.run("ip", "neigh", "flush", "all");
+    const ours = "host 169.254.169.254 or host fe80::a9fe:a9fe or ip6 dst ff02::1:fffe:a9fe";
+    const filter = `${ours} or ether host 02:a9:fe:a9:fe:01 or icmp`;
+    const atGateway = await Capture.start(gateway.namespace, "eth0", filter);
+    for (const guest of [routed, dual]) {
+      expect(await guest.fetch(METADATA_URL)).toMatch(/^169\.254\./);
+      expect(numberOf(await guest.fetch(METADATA_URL_V6))).toBeGreaterThan(0);
+    }
+    // Ordinary traffic through the same queues comes last, so all before it would have arrived.
+    expect((await dual.run("ping", "-c", "1", "-W", "10", "10.0.0.1")).code).toBe(0);
+    await until("the capture has it", () => atGateway.lines().some((line) => line.includes("ICMP echo")));
+    expect((await atGateway.stop()).filter((line) => !line.includes("ICMP echo"))).toEqual([]);
   });
 
   test("leaves other link-local addresses of the host to the host", async () => {

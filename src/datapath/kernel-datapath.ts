@@ -214,8 +214,8 @@ export class KernelDatapath implements Datapath {
 
   /** Our own change moved the generation by one; anything else means that somebody else was there too. */
   async #keep(ruleset: Ruleset, before: number | undefined): Promise<void> {
-    const marks = await this.#marks();
-    const generation = await this.#nft.generation();
+    // Asked in this order: who takes a table away in between is told by the generation.
+    const [marks, generation] = await Promise.all([this.#marks(), this.#nft.generation()]);
     const isOurs = before !== undefined && generation === (before + 1) >>> 0;
     this.#known = { ruleset, marks, generation: isOurs ? generation : undefined };
   }

@@ -32,7 +32,9 @@ export interface EnsembleHostOptions {
 export interface Lag {
   /** From the end of the fault, for the agent: the change was written, and the NSDB back where it was lost. */
   readonly ms: number;
-  /** How long the agent had no session; 0 where it never lost it. */
+  /** From the beginning of the fault until the agent lost its session; undefined where it never did. */
+  readonly noticedMs: number | undefined;
+  /** How long it had none. */
   readonly lostMs: number;
 }
 
@@ -166,6 +168,7 @@ export class EnsembleHost {
     const backMs = Math.max(0, ...losses.map((loss) => loss.backMs));
     return {
       ms: rightMs - Math.max(writtenMs, backMs),
+      noticedMs: losses[0] && losses[0].lostMs - faultMs,
       lostMs: losses.reduce((sum, loss) => sum + loss.backMs - loss.lostMs, 0),
     };
   }

@@ -60,6 +60,8 @@ export function faultOf({ code }: NodeJS.ErrnoException): readonly [status: numb
 /** Answers what never became a request, and hangs up. */
 export function answerMalformed(socket: Socket, status: number, text: string): void {
   const body = `${status} ${text}\n`;
+  // node takes its own listeners off a socket that says CONNECT; without one, a guest's reset would end the process.
+  socket.on("error", () => socket.destroy());
   const reason = REASONS[status] ?? "Bad Request";
   socket.end(
     `HTTP/1.1 ${status} ${reason}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: ${body.length}\r\nConnection: close\r\n\r\n${body}`,

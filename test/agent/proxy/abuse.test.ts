@@ -88,6 +88,20 @@ describe("many guests and bad guests", () => {
     expect(lab.proxy.status().counters["delayed"]).toBeUndefined();
   });
 
+  it("that say CONNECT and are gone before the answer harm nobody", async () => {
+    await using lab = await startLab();
+    const raws = await Promise.all(Array.from({ length: 50 }, () => RawGuest.connect(lab, 1)));
+    for (const raw of raws) {
+      raw.send("CONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\n");
+      raw.socket.resetAndDestroy();
+    }
+    await until(() => lab.proxy.status().connections === 0);
+    const polite = await RawGuest.connect(lab, 1);
+    polite.send("CONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\n");
+    await until(() => polite.state !== "open");
+    expect(polite.statuses).toEqual([405]);
+  });
+
   it("cannot pile up requests by pipelining", async () => {
     await using lab = await startLab();
     lab.nova.fault = () => ({ kind: "hang" });

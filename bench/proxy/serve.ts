@@ -38,14 +38,18 @@ const proxy = createProxy({
     slowDocumentMs: 30_000,
     cacheTtlMs: Number(process.env["CACHE_TTL_MS"] ?? 0),
     imdsv2: "optional",
-    requestsPerSecond: 500,
-    requestBurst: 500,
+    requestsPerSecond: Number(process.env["RATE"] ?? 100),
+    requestBurst: 200,
     tls: { caFile: undefined, certFile: undefined, keyFile: undefined, serverName: undefined },
   },
   log: { error: say("error"), warn: say("warn"), info: say("info"), debug: () => undefined },
 });
 await proxy.listen({ host: "127.0.0.1", tcpPort: Number(tcpPort) });
 process.stdout.write("listening\n");
+process.on("message", () => {
+  globalThis.gc?.();
+  process.send?.({ heapMiB: process.memoryUsage().heapUsed / 2 ** 20, status: proxy.status() });
+});
 process.on("SIGTERM", () => {
   process.stderr.write(`${JSON.stringify(proxy.status())}\n`);
   void proxy.close(0).then(() => process.exit(0));

@@ -244,7 +244,6 @@ class HttpProxy implements MetadataProxy, Desk, Register {
     this.context.upstream.tick(now);
     for (const request of this.open) if (now > request.deadlineAt) request.expire();
     for (const flight of this.#retrying) if (now >= flight.retryAt) flight.retry();
-    this.pace.release(now, this.context.settings);
     if (now < this.#sweepConnectionsAt) return;
     this.#sweepConnectionsAt = now + 1000;
     for (const connection of this.#connections.values()) this.#sweepConnection(connection, now);

@@ -10,6 +10,8 @@ export interface Turn {
 
 /** What waits for a token of its port. */
 export interface Delayable {
+  /** On the clock of `performance.now()`. */
+  readonly startedAt: number;
   proceed(): void;
 }
 

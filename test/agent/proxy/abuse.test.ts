@@ -72,6 +72,7 @@ describe("many guests and bad guests", () => {
     await ask(lab, 2, HOSTNAME);
     const boot = await Promise.all(Array.from({ length: 30 }, (_, i) => ask(lab, 1, `${HOSTNAME}?${i}`)));
     expect(boot.every(({ status }) => status === 200)).toBe(true);
+    lab.nova.fault = () => ({ kind: "slow", ms: 20 });
     const start = performance.now();
     const neighbour = setInterval(() => void ask(lab, 2, HOSTNAME), 200);
     await Promise.all(Array.from({ length: 20 }, (_, i) => ask(lab, 1, `${HOSTNAME}?${i}`)));
@@ -79,6 +80,18 @@ describe("many guests and bad guests", () => {
     expect(performance.now() - start).toBeGreaterThan(500);
     expect(lab.proxy.status().counters["delayed"]).toBeGreaterThan(0);
     expect(lab.log.lines.filter(({ message }) => /more than its share/.test(message))).toHaveLength(1);
+  });
+
+  it("are never held for asking one thing after another, nor for more than half of hold_time", async () => {
+    await using lab = await startLab({ requestsPerSecond: 1, requestBurst: 1, holdMs: 1_000 });
+    lab.nova.fault = () => ({ kind: "slow", ms: 20 });
+    for (let i = 0; i < 10; i++) {
+      await Promise.all([ask(lab, 1, `${HOSTNAME}?${i}`), ask(lab, 2, HOSTNAME)]);
+    }
+    expect(lab.proxy.status().counters["delayed"]).toBeUndefined();
+    const crowd = Array.from({ length: 100 }, (_, i) => ask(lab, 1, `${HOSTNAME}?crowd${i}`));
+    expect((await Promise.all(crowd)).filter(({ status }) => status === 200)).toHaveLength(100);
+    expect(lab.proxy.status().counters["delayed"]).toBeGreaterThan(50);
   });
 
   it("have all there is while they are alone", async () => {

@@ -1,0 +1,86 @@
+// What fairness.ts sets up, each a process of its own: fairness-parts.ts nova|abuse|ask ARGUMENT
+import { Agent, createServer, request } from "node:http";
+import { connect } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
+import { TCP_PORTS } from "./peers.ts";
+
+/** What one guest does to be a nuisance. */
+export type Abuse = "nothing" | "half-open" | "poll, one" | "poll, kept" | "poll, new" | "hang up";
+
+const PROXY = { host: "127.0.0.1", port: TCP_PORTS.ours };
+const BODY = "x".repeat(1_000);
+const NOVA_BUSY_MS = 0.4;
+const POLLERS = 64;
+const HALF_OPEN = 1_100;
+const ASK_EVERY_MS = 10;
+
+const [, , part = "", argument = ""] = process.argv;
+if (part === "nova") serveNova();
+else if (part === "abuse") abuse(argument as Abuse);
+else if (part === "ask") await askAsNeighbour(Number(argument));
+
+/** A nova that costs CPU for each answer. */
+function serveNova(): void {
+  createServer((_req, res) => {
+    const until = performance.now() + NOVA_BUSY_MS;
+    while (performance.now() < until);
+    res.end(BODY);
+  }).listen({ host: "127.0.0.1", port: TCP_PORTS.nova, backlog: 4_096 });
+}
+
+function abuse(kind: Abuse): void {
+  const localAddress = "127.0.0.3";
+  let turn = 0;
+  if (kind === "half-open") {
+    for (let n = 0; n < HALF_OPEN; n++) halfOpen();
+  } else if (kind === "hang up") {
+    for (let n = 0; n < POLLERS; n++) askAndHangUp();
+  } else if (kind !== "nothing") {
+    const agent = kind === "poll, new" ? false : new Agent({ keepAlive: true });
+    for (let n = 0; n < (kind === "poll, one" ? 1 : POLLERS); n++) poll(agent);
+  }
+
+  function halfOpen(): void {
+    const socket = connect({ ...PROXY, localAddress });
+    socket.write("GET /x HTTP/1.1\r\nHost: x\r\nX-A: ");
+    socket.on("error", () => undefined);
+  }
+
+  function askAndHangUp(): void {
+    const socket = connect({ ...PROXY, localAddress }, () => {
+      socket.write(`GET /x?${turn++} HTTP/1.1\r\nHost: x\r\n\r\n`, () => socket.resetAndDestroy());
+    });
+    socket.on("error", () => undefined).on("close", askAndHangUp);
+  }
+
+  function poll(agent: Agent | false): void {
+    request({ ...PROXY, localAddress, path: `/x?${turn++}`, agent }, (response) => {
+      response.resume().on("close", () => poll(agent));
+    })
+      .on("error", () => setTimeout(poll, 10, agent))
+      .end();
+  }
+}
+
+/** A guest that asks steadily, on a new connection each time. Tells how many ms each answer took. */
+async function askAsNeighbour(forMs: number): Promise<void> {
+  const asked: Promise<number>[] = [];
+  const began = performance.now();
+  for (let due = began; due < began + forMs; due += ASK_EVERY_MS) {
+    await sleep(due - performance.now());
+    asked.push(ask(`/good?${due}`));
+  }
+  process.send?.(await Promise.all(asked));
+}
+
+function ask(path: string): Promise<number> {
+  const began = performance.now();
+  return new Promise((resolve, reject) => {
+    request({ ...PROXY, localAddress: "127.0.0.7", path, agent: false }, (response) => {
+      if (response.statusCode !== 200) reject(new Error(`the neighbour got ${response.statusCode}`));
+      response.resume().on("end", () => resolve(performance.now() - began));
+    })
+      .on("error", reject)
+      .end();
+  });
+}

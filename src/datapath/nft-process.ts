@@ -45,12 +45,19 @@ const FAMILY_NUMBERS = { inet: 1, arp: 3, netdev: 5 } as const;
 /** `struct nfgenmsg`: family, version 0, no resource id. */
 const NFGENMSG_BYTES = 4;
 
+/**
+ * When the next nft is started after one was used: to start a process stops the event loop for some milliseconds,
+ * and the guest that has just been let in asks now.
+ */
+const SPARE_AFTER_MS = 50;
+
 /** {@link Nft} by the `nft` command, and by netlink for what must be quick. */
 export class NftProcess implements Nft {
   readonly #command: string;
   readonly #timeoutMs: number;
   /** Started, and waiting for its script: its start-up is not part of the next change. */
   #spare: ChildProcessWithoutNullStreams | undefined;
+  #spareTimer: NodeJS.Timeout | undefined;
   #netlink: NetlinkSocket | undefined;
 
   constructor(options: { readonly command?: string; readonly timeoutMs?: number } = {}) {
@@ -63,7 +70,8 @@ export class NftProcess implements Nft {
     try {
       await this.#finish(child, `${script.join("\n")}\n`);
     } finally {
-      this.#keepSpare();
+      clearTimeout(this.#spareTimer);
+      this.#spareTimer = setTimeout(() => this.#keepSpare(), SPARE_AFTER_MS).unref();
     }
   }
 
@@ -105,6 +113,7 @@ export class NftProcess implements Nft {
   }
 
   close(): void {
+    clearTimeout(this.#spareTimer);
     this.#takeSpare()?.kill("SIGKILL");
     this.#netlink?.close();
     this.#netlink = undefined;

@@ -293,7 +293,7 @@ function startAgent(folder: string) {
     /** Waits until the agent serves that many addresses and is in sync, for as long as it gets on. */
     async serving(count: number): Promise<void> {
       const wait = new Wait();
-      let seen = "it has not answered yet";
+      let seen: string | undefined;
       while (child.exitCode === null && wait.goesOn(seen)) {
         const began = performance.now();
         const status = await agentCommand(folder, "status", "--json").then(JSON.parse, () => undefined);
@@ -304,7 +304,7 @@ function startAgent(folder: string) {
         await new Promise((resolve) => setTimeout(resolve, Math.max(50, performance.now() - began)));
       }
       throw new Error(
-        `the agent should serve ${count} addresses; ${child.exitCode === null ? seen : "it ended"}; its log:\n${log.slice(-20).join("\n")}`,
+        `the agent should serve ${count} addresses; ${child.exitCode === null ? (seen ?? "it did not answer") : "it ended"}; its log:\n${log.slice(-20).join("\n")}`,
       );
     },
     async stop(): Promise<void> {

@@ -5,16 +5,16 @@ export class Wait {
   readonly #began = performance.now();
   #lastChange = performance.now();
   #lastTold = performance.now();
-  #seen = "";
+  #seen: string | undefined;
 
-  /** False once nothing has changed for a minute and a half, or after five minutes. */
-  goesOn(seen: string): boolean {
+  /** False once what was seen has not changed for a minute and a half, or after five minutes. */
+  goesOn(seen: string | undefined): boolean {
     const now = performance.now();
-    if (seen !== this.#seen) this.#lastChange = now;
+    if (seen === undefined || seen !== this.#seen) this.#lastChange = now;
     this.#seen = seen;
     if (now - this.#lastTold > 10_000) {
       this.#lastTold = now;
-      step(`waiting for the agent: ${seen}`);
+      step(`waiting for the agent: ${seen ?? "it has not answered yet"}`);
     }
     return now - this.#lastChange < 90_000 && now - this.#began < 300_000;
   }

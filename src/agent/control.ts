@@ -58,7 +58,8 @@ export async function serveControl(path: string, handlers: ControlHandlers): Pro
     const url = new URL(incoming.url ?? "/", "http://agent");
     const handler = Object.hasOwn(handlers, url.pathname) ? handlers[url.pathname] : undefined;
     if (handler === undefined) return reply(response, 404, { error: `no such question: ${url.pathname}` });
-    const working = setInterval(() => response.writeProcessing(), SIGN_OF_LIFE_MS);
+    const signs = setInterval(() => response.writeProcessing(), SIGN_OF_LIFE_MS);
+    response.on("close", () => clearInterval(signs));
     Promise.resolve()
       .then(() => handler(url.searchParams))
       .then(
@@ -66,7 +67,7 @@ export async function serveControl(path: string, handlers: ControlHandlers): Pro
         (error: unknown) =>
           reply(response, 500, { error: error instanceof Error ? error.message : String(error) }),
       )
-      .finally(() => clearInterval(working));
+      .finally(() => clearInterval(signs));
   });
   const umask = process.umask(0o177);
   try {

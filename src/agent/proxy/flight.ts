@@ -4,7 +4,7 @@ import type { Guest } from "./guest.ts";
 import { screenResponse } from "./headers.ts";
 import type { FairGate, PortShare, Turn } from "./port-share.ts";
 import type { ProxySettings } from "./settings.ts";
-import type { Endpoint } from "./upstream/endpoint.ts";
+import type { Endpoint, Unheard } from "./upstream/endpoint.ts";
 import type { AnswerListener, FailureKind, Line } from "./upstream/line.ts";
 import { nextOf, type Upstream } from "./upstream/upstream.ts";
 
@@ -25,13 +25,14 @@ export interface FlightContext {
  * over as many endpoints, connections and secrets as it takes. It ends with an answer, or when nobody waits any
  * longer; deadlines are the waiters'.
  */
-export class Flight implements AnswerListener, Joinable, Turn {
+export class Flight implements AnswerListener, Joinable, Turn, Unheard {
   readonly guest: Guest;
   readonly question: Question;
   /** Under which others may join; undefined if none may. */
   readonly key: string | undefined;
   readonly waiters: Waiter[] = [];
   retryAt = 0;
+  askedAt = 0;
   readonly #context: FlightContext;
   #state: "queued" | "asking" | "retrying" | "done" = "queued";
   #endpoint: Endpoint | undefined;
@@ -96,7 +97,18 @@ export class Flight implements AnswerListener, Joinable, Turn {
     this.#context.gate.enter(this);
   }
 
+  stalled(): void {
+    const endpoint = this.#endpoint;
+    if (endpoint === undefined || !this.question.isSafe) return;
+    const tried = new Set(this.#tried).add(endpoint);
+    if (nextOf(this.guest.ranking(this.#context.upstream), tried)?.state !== "healthy") return;
+    endpoint.settled(this, false);
+    this.#line?.abandon();
+    this.#tryElsewhere(endpoint);
+  }
+
   onHead(status: number, statusText: string, rawHeaders: readonly string[]): void {
+    this.#endpoint?.settled(this, true);
     this.#status = status;
     this.#statusText = statusText;
     this.#headers = rawHeaders;
@@ -138,6 +150,7 @@ export class Flight implements AnswerListener, Joinable, Turn {
   onFailure(kind: FailureKind, error: Error): void {
     const endpoint = this.#endpoint;
     if (endpoint === undefined) return;
+    endpoint.settled(this, false);
     this.#forgetAnswer();
     if (this.#stream !== undefined) {
       this.#land();
@@ -185,6 +198,8 @@ export class Flight implements AnswerListener, Joinable, Turn {
     const line = endpoint.borrow(preferred, wants);
     this.#line = line;
     const identity = this.guest.identity(settings, this.#secretIndex);
+    this.askedAt = performance.now();
+    endpoint.asked(this);
     line.ask({ method, path, headers, headerLines, body, identity }, this);
   }
 
@@ -269,6 +284,7 @@ export class Flight implements AnswerListener, Joinable, Turn {
       this.guest.flights.delete(this.key);
     const state = this.#state;
     this.#state = "done";
+    this.#endpoint?.settled(this, false);
     this.#endpoint = undefined;
     if (state === "asking") this.#context.gate.leave(this.share);
     else if (state === "queued") this.#context.gate.cancel(this);

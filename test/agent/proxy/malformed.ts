@@ -2,7 +2,7 @@
 export interface Malice {
   readonly pieces: readonly string[];
   /** `wait`: for answers. `fin`, `rst`: says at once that it has no more to say, or is gone. */
-  readonly then: "wait" | "fin" | "rst";
+  readonly ending: "wait" | "fin" | "rst";
 }
 
 /** The same malice for the same number: all kinds in turn, each different every time. */
@@ -12,7 +12,7 @@ export function maliceOf(turn: number): Malice {
   const family = families[turn % families.length] as Family;
   const bytes = family(random, Math.floor(turn / families.length), `/m${turn}`);
   const pieces = cut(bytes, random);
-  return { pieces, then: random.below(8) === 0 ? "fin" : random.below(8) === 0 ? "rst" : "wait" };
+  return { pieces, ending: random.below(8) === 0 ? "fin" : random.below(8) === 0 ? "rst" : "wait" };
 }
 
 type Family = (random: Random, round: number, path: string) => string;

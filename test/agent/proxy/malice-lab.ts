@@ -92,7 +92,7 @@ export async function sendMalice(
 }
 
 /** Resolves when the connection is gone, or has been quiet for a while. */
-function send({ pieces, then }: Malice, port: number, localAddress: string): Promise<void> {
+function send({ pieces, ending }: Malice, port: number, localAddress: string): Promise<void> {
   return new Promise((resolve) => {
     const socket = connect({ host: "127.0.0.1", port, localAddress, noDelay: true }, () => writeNext(0));
     socket.setTimeout(QUIET_MS, () => socket.destroy());
@@ -103,8 +103,8 @@ function send({ pieces, then }: Malice, port: number, localAddress: string): Pro
     function writeNext(at: number): void {
       const piece = pieces[at];
       if (piece !== undefined) socket.write(piece, "latin1", () => setImmediate(writeNext, at + 1));
-      else if (then === "fin") socket.end();
-      else if (then === "rst") socket.resetAndDestroy();
+      else if (ending === "fin") socket.end();
+      else if (ending === "rst") socket.resetAndDestroy();
     }
   });
 }

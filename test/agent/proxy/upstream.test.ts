@@ -1,6 +1,6 @@
 import { execFileSync, spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { connect } from "node:net";
+import { connect, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
@@ -52,6 +52,37 @@ describe("when nova fails", () => {
     expect((await ask(lab, 1, HOSTNAME)).text).toBe("guest-1");
     expect(lab.nova.requests).toHaveLength(4);
     expect(lab.proxy.status().endpoints[0]?.state).toBe("healthy");
+  });
+
+  it("goes elsewhere with what is safe when a nova takes everything and says nothing", async () => {
+    const silent = createServer((socket) => socket.on("error", () => undefined));
+    const questions: Socket[] = [];
+    silent.on("connection", (socket) => questions.push(socket.resume()));
+    await new Promise<void>((resolve) => silent.listen(0, "127.0.0.1", resolve));
+    const address = silent.address();
+    const silentUrl = `http://127.0.0.1:${typeof address === "object" ? address?.port : ""}`;
+    await using lab = await startLab({ holdMs: 4_000 });
+    lab.proxy.reconfigure({ ...lab.settings, novaUrls: [lab.nova.url, silentUrl] });
+    const began = performance.now();
+    const replies = await Promise.all([1, 2, 3, 4, 5, 6, 7, 8, 9].map((guest) => ask(lab, guest, HOSTNAME)));
+    expect(replies.map(({ text }) => text)).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9].map((n) => `guest-${n}`));
+    expect(performance.now() - began).toBeLessThan(3_000);
+    expect(lab.proxy.status().endpoints[1]).toMatchObject({ state: "ejected", url: silentUrl });
+    expect(lab.nova.requests).toHaveLength(9);
+    for (const socket of questions) socket.destroy();
+    silent.close();
+  });
+
+  it("leaves a slow nova its requests as long as it answers GET /", async () => {
+    await using lab = await startLab({ holdMs: 4_000 });
+    const other = await StandInNova.start({ secret: SECRET, instances });
+    lab.nova.fault = () => ({ kind: "slow", ms: 1_500 });
+    other.fault = lab.nova.fault;
+    lab.proxy.reconfigure({ ...lab.settings, novaUrls: [lab.nova.url, other.url] });
+    const replies = await Promise.all([1, 2, 3, 4].map((guest) => ask(lab, guest, HOSTNAME)));
+    expect(replies.every(({ status }) => status === 200)).toBe(true);
+    expect(lab.nova.requests.length + other.requests.length).toBe(4);
+    await other.close();
   });
 
   it("never sends a POST twice", async () => {

@@ -7,9 +7,18 @@ import { WireLine } from "./wire-line.ts";
 
 export type EndpointState = "unknown" | "healthy" | "ejected";
 
+/** A question on its way, as far as its endpoint is concerned. */
+export interface Unheard {
+  /** On the clock of `performance.now()`. */
+  readonly askedAt: number;
+  /** The endpoint is silent: asks another one, if there is any and it may. */
+  stalled(): void;
+}
+
 /**
- * One nova-api-metadata: its lines, and whether it is worth asking. Only a connection that cannot be made, or
- * its own health check, takes it out: an odd answer to one guest's request says nothing of the others'.
+ * One nova-api-metadata: its lines, and whether it is worth asking. Only a connection that cannot be made, its
+ * own health check, or that nothing at all is heard from it takes it out: an odd or a late answer to one guest's
+ * request says nothing of the others'.
  */
 export class Endpoint {
   readonly address: NovaAddress;
@@ -19,6 +28,9 @@ export class Endpoint {
   secretIndex = 0;
   readonly #connect: Connector;
   readonly #log: Logger;
+  /** What has been asked and has no answer yet, the oldest first. */
+  readonly #unheard = new Set<Unheard>();
+  #heardAt = Number.NEGATIVE_INFINITY;
   /** Lines for any request, and the lean ones for requests without a body over plain HTTP. */
   readonly #idle = { any: [] as Line[], lean: [] as Line[] };
   readonly #readBuffer = Buffer.allocUnsafe(READ_BYTES);
@@ -52,6 +64,16 @@ export class Endpoint {
       if (line.free) return line;
     }
     return this.#newLine(kind);
+  }
+
+  asked(question: Unheard): void {
+    this.#unheard.add(question);
+  }
+
+  /** @param isAnswer Not that it came to nothing. */
+  settled(question: Unheard, isAnswer: boolean): void {
+    this.#unheard.delete(question);
+    if (isAnswer) this.#heardAt = performance.now();
   }
 
   /** Something was odd: look at once whether nova is well, instead of judging by a guest's request. */
@@ -92,6 +114,24 @@ export class Endpoint {
     }
   }
 
+  /**
+   * To be called with {@link tick} where there are other endpoints: notices a nova that takes questions and says
+   * nothing, as when its process is stopped or its host has died. One that is only slow answers somebody, or `GET /`.
+   */
+  watch(now: number): void {
+    const [oldest] = this.#unheard;
+    if (oldest === undefined) return;
+    const silentMs = now - Math.max(this.#heardAt, oldest.askedAt);
+    if (silentMs > SUSPECT_MS && this.#probe === undefined && this.state !== "ejected") this.#startProbe(now);
+    if (silentMs < SILENT_MS) return;
+    if (this.state !== "ejected") {
+      this.#probe?.line.abandon();
+      this.#probe = undefined;
+      this.eject(`nothing heard for ${SILENT_MS} ms, not even to GET /`, now);
+    }
+    for (const question of [...this.#unheard]) question.stalled();
+  }
+
   /** Ends what is idle now and what becomes idle later; what is being asked is answered. */
   retire(): void {
     this.#retired = true;
@@ -126,6 +166,7 @@ export class Endpoint {
     const listener: AnswerListener = {
       onHead: (code) => {
         status = code;
+        this.#heardAt = performance.now();
       },
       onBody: () => undefined,
       onEnd: () => {
@@ -172,6 +213,9 @@ const HEALTH_CHECK = {
 const READ_BYTES = 65_536;
 const PROBE_EVERY_MS = 5_000;
 const PROBE_TIMEOUT_MS = 2_000;
+/** How long nothing may be heard before `GET /` is asked, and before that is enough. */
+const SUSPECT_MS = 250;
+const SILENT_MS = 800;
 const MIN_BACK_OFF_MS = 250;
 const MAX_BACK_OFF_MS = 5_000;
 const MAX_IDLE_LINES = 128;

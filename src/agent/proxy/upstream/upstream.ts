@@ -32,7 +32,10 @@ export class Upstream {
   }
 
   tick(now: number): void {
-    for (const endpoint of this.#endpoints) endpoint.tick(now);
+    for (const endpoint of this.#endpoints) {
+      endpoint.tick(now);
+      if (this.#endpoints.length > 1) endpoint.watch(now);
+    }
   }
 
   retire(): void {

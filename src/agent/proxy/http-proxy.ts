@@ -199,6 +199,11 @@ class HttpProxy implements MetadataProxy, Desk, Register {
   }
 
   #connected(socket: Socket): void {
+    if (socket.remoteAddress === undefined) {
+      // It was reset before it was accepted: whose it was cannot be told any more.
+      socket.destroy();
+      return;
+    }
     const now = performance.now();
     const connection = new Connection(socket, this, now);
     this.#connections.set(socket, connection);

@@ -1,4 +1,5 @@
 import { execFileSync } from "node:child_process";
+import { connect } from "node:net";
 import { describe, expect, it } from "vitest";
 import { ask, RawGuest, startLab, until } from "./lab.ts";
 
@@ -113,6 +114,18 @@ describe("many guests and bad guests", () => {
     polite.send("CONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\n");
     await until(() => polite.state !== "open");
     expect(polite.statuses).toEqual([405]);
+  });
+
+  it("that are gone before they are accepted are nobody", async () => {
+    await using lab = await startLab();
+    const gone = Array.from({ length: 200 }, () => {
+      const socket = connect({ host: "127.0.0.1", port: lab.tcpPort, localAddress: "127.0.0.1" });
+      socket.on("connect", () => socket.write(GET, () => socket.resetAndDestroy()));
+      return new Promise((resolve) => socket.on("error", () => undefined).on("close", resolve));
+    });
+    await Promise.all(gone);
+    await until(() => lab.proxy.status().connections === 0 && lab.proxy.status().inFlight === 0);
+    expect(lab.log.lines).toEqual([]);
   });
 
   it("cannot pile up requests by pipelining", async () => {

@@ -1,4 +1,5 @@
-// What fairness.ts sets up, each a process of its own: fairness-parts.ts nova|abuse|ask ARGUMENT
+// What fairness.ts, malformed.ts and added-latency.ts set up, each a process of its own:
+//   fairness-parts.ts nova | abuse KIND | ask MILLISECONDS | load MILLISECONDS TCP_PORT REQUESTS_PER_SECOND
 import { Agent, createServer, request } from "node:http";
 import { connect } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -13,11 +14,14 @@ const NOVA_BUSY_MS = 0.4;
 const POLLERS = 64;
 const HALF_OPEN = 1_100;
 const ASK_EVERY_MS = 10;
+const MANY_GUESTS = Array.from({ length: 40 }, (_, n) => 10 + n);
 
-const [, , part = "", argument = ""] = process.argv;
+const [, , part = "", argument = "", tcpPort = "", perSecond = ""] = process.argv;
 if (part === "nova") serveNova();
 else if (part === "abuse") abuse(argument as Abuse);
-else if (part === "ask") await askAsNeighbour(Number(argument));
+else if (part === "ask") await askSteadily(Number(argument), PROXY.port, 1_000 / ASK_EVERY_MS, [7]);
+else if (part === "load")
+  await askSteadily(Number(argument), Number(tcpPort), Number(perSecond), MANY_GUESTS);
 
 /** A nova that costs CPU for each answer. */
 function serveNova(): void {
@@ -62,22 +66,31 @@ function abuse(kind: Abuse): void {
   }
 }
 
-/** A guest that asks steadily, on a new connection each time. Tells how many ms each answer took. */
-async function askAsNeighbour(forMs: number): Promise<void> {
+/** Guests that ask steadily, whatever the answers take, on a new connection each time. Tells the ms of each answer. */
+async function askSteadily(
+  forMs: number,
+  port: number,
+  requestsPerSecond: number,
+  guests: readonly number[],
+): Promise<void> {
   const asked: Promise<number>[] = [];
   const began = performance.now();
-  for (let due = began; due < began + forMs; due += ASK_EVERY_MS) {
-    await sleep(due - performance.now());
-    asked.push(ask(`/good?${due}`));
+  for (let now = began; now < began + forMs; now = performance.now()) {
+    const due = ((now - began) / 1_000) * requestsPerSecond;
+    while (asked.length < due) {
+      const guest = guests[asked.length % guests.length];
+      asked.push(ask(port, `127.0.0.${guest}`, `/good?${asked.length}`));
+    }
+    await sleep(1);
   }
   process.send?.(await Promise.all(asked));
 }
 
-function ask(path: string): Promise<number> {
+function ask(port: number, localAddress: string, path: string): Promise<number> {
   const began = performance.now();
   return new Promise((resolve, reject) => {
-    request({ ...PROXY, localAddress: "127.0.0.7", path, agent: false }, (response) => {
-      if (response.statusCode !== 200) reject(new Error(`the neighbour got ${response.statusCode}`));
+    request({ host: "127.0.0.1", port, localAddress, path, agent: false }, (response) => {
+      if (response.statusCode !== 200) reject(new Error(`a guest got ${response.statusCode}`));
       response.resume().on("end", () => resolve(performance.now() - began));
     })
       .on("error", reject)

@@ -16,7 +16,7 @@ export interface ProxySettings {
   readonly imdsv2: "optional" | "required";
   /**
    * Requests of one port per second in the long run, and how many it may send at once before that counts. They
-   * hold only while another port asks as well; what is too much waits up to {@link holdMs}.
+   * hold only while another port asks as well; what is too much waits, half of {@link holdMs} at most.
    */
   readonly requestsPerSecond: number;
   readonly requestBurst: number;

@@ -29,15 +29,12 @@ export interface Plan {
  * of a wanted one; where the base must be made anew it carries them over.
  */
 export function planOf(observed: Ruleset, want: readonly Plumbing[], mode: SyncMode): Plan {
-  const { accepted, failed, done } = accept(observed, want);
-  const wanted = new Set(accepted.map(({ portId }) => portId));
-  const changing = accepted.filter(({ portId }) => !done.has(portId)).map(wantedOf);
-  const isKept = keeper(observed, accepted, changing, mode);
-
-  const left: Wanted[] = [...changing];
+  const { done, changing, failed } = accept(observed, want);
+  const left: Wanted[] = [...changing.values()].map(wantedOf);
+  const isKept = keeper(done, left, observed, mode);
   const gone: string[] = [];
   for (const portId of observed.byPort.keys()) {
-    if (wanted.has(portId)) continue;
+    if (done.has(portId) || changing.has(portId)) continue;
     if (!isKept(portId)) gone.push(portId);
     else if (!observed.baseIntact) left.push(...keptWhole(observed, portId));
   }
@@ -88,13 +85,14 @@ function keptWhole(observed: Ruleset, portId: string): readonly Wanted[] {
 
 /** Whether a port of the kernel that is not wanted stays: in `add-only`, unless it is in a wanted one's way. */
 function keeper(
-  observed: Ruleset,
-  accepted: readonly Plumbing[],
+  done: ReadonlyMap<string, Plumbing>,
   changing: readonly Wanted[],
+  observed: Ruleset,
   mode: SyncMode,
 ): (portId: string) => boolean {
   if (mode === "exact") return () => false;
-  const interfaces = new Set(accepted.map(({ interfaceName }) => interfaceName));
+  const wanted = [...done.values(), ...changing.map(({ plumbing }) => plumbing)];
+  const interfaces = new Set(wanted.map(({ interfaceName }) => interfaceName));
   const claimed = new Set(changing.flatMap(({ facts }) => facts.map(factId)));
   return (portId) =>
     portId !== "" &&
@@ -134,30 +132,39 @@ export function rulesetAfter(observed: Ruleset, plan: Plan): Ruleset {
   return { ...base, baseIntact: true };
 }
 
-/** Refuses what is invalid, and what claims something that an earlier plumbing has. */
+/**
+ * Parts what the kernel serves as wanted already from what is to change. Refuses what is invalid, and what claims
+ * something that a port served already, or an earlier one, has.
+ */
 function accept(
   observed: Ruleset,
   want: readonly Plumbing[],
-): Pick<Plan, "failed"> & { readonly accepted: readonly Plumbing[]; readonly done: ReadonlySet<string> } {
-  const accepted: Plumbing[] = [];
-  const done = new Set<string>();
-  const failed: { portId: string; reason: string }[] = [];
-  const claims = new Claims();
+): Pick<Plan, "failed"> & Readonly<Record<"done" | "changing", ReadonlyMap<string, Plumbing>>> {
+  const done = new Map<string, Plumbing>();
+  const others: Plumbing[] = [];
   for (const plumbing of want) {
+    const held = observed.baseIntact ? observed.whole.get(plumbing.portId) : undefined;
+    const isDone = held !== undefined && isSamePlumbing(held, plumbing) && !done.has(plumbing.portId);
+    if (isDone) done.set(plumbing.portId, plumbing);
+    else others.push(plumbing);
+  }
+  const changing = new Map<string, Plumbing>();
+  const failed: { portId: string; reason: string }[] = [];
+  if (others.length === 0) return { done, changing, failed };
+  // What the kernel holds was valid when it was put there, and no two of those clash.
+  const claims = new Claims();
+  for (const plumbing of done.values()) claims.add(plumbing);
+  for (const plumbing of others) {
     const { portId } = plumbing;
-    const held = observed.baseIntact ? observed.whole.get(portId) : undefined;
-    const isDone = held !== undefined && isSamePlumbing(held, plumbing);
-    // What the kernel holds already was valid when it was put there.
-    const reason = (isDone ? undefined : whyInvalid(plumbing)) ?? claims.clashOf(plumbing);
+    const reason = whyInvalid(plumbing) ?? claims.clashOf(plumbing);
     if (reason !== undefined) {
       failed.push({ portId, reason });
       continue;
     }
     claims.add(plumbing);
-    accepted.push(plumbing);
-    if (isDone) done.add(portId);
+    changing.set(portId, plumbing);
   }
-  return { accepted, failed, done };
+  return { done, changing, failed };
 }
 
 /** What plumbings have taken so far. Keyed by the values themselves: this is done for every port on every change. */

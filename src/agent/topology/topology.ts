@@ -86,14 +86,6 @@ export class Topology {
   #follow(portIds: readonly string[]): void {
     const wanted = new Set(portIds);
     const unreadBefore = this.#unread;
-    let hasLost = false;
-    for (const [portId, entry] of this.#entries) {
-      if (wanted.has(portId)) continue;
-      entry.close();
-      this.#entries.delete(portId);
-      if (!entry.read) this.#unread -= 1;
-      hasLost = true;
-    }
     for (const portId of wanted) {
       if (this.#entries.has(portId)) continue;
       this.#unread += 1;
@@ -104,6 +96,13 @@ export class Topology {
         portId,
         new Entry(this.#store, portId, this.#hostId, onFirstRead, () => this.#tell()),
       );
+    }
+    const hasLost = this.#entries.size > wanted.size;
+    for (const [portId, entry] of hasLost ? this.#entries : []) {
+      if (wanted.has(portId)) continue;
+      entry.close();
+      this.#entries.delete(portId);
+      if (!entry.read) this.#unread -= 1;
     }
     // New ports say nothing before they are read: then they tell, and a whole pass is not spent on what was known.
     if (hasLost || this.#unread <= unreadBefore) this.#tell();

@@ -202,7 +202,11 @@ export async function losses(host: EnsembleHost, quick: boolean): Promise<readon
   };
   const attempts = [...(await round())];
   const before = await settled();
-  for (let done = 0; done < total; done += lot) attempts.push(...(await round()));
+  const heaps = [before.heap];
+  for (let done = 0; done < total; done += lot) {
+    attempts.push(...(await round()));
+    heaps.push(await heapUsedOf(host.agent));
+  }
   const after = await settled();
   await host.agent.stop();
   for (const relay of relays) await relay.close();
@@ -218,12 +222,12 @@ export async function losses(host: EnsembleHost, quick: boolean): Promise<readon
       target: "≤ 2 s",
     },
     {
-      what: `… heap after a collection, after the first ${lot + 1} → after ${total} more`,
-      value: `${mib(before.heap)} → ${mib(after.heap)}`,
+      what: `… heap after a collection, at each ${lot}th, MiB`,
+      value: heaps.map((bytes) => (bytes / 2 ** 20).toFixed(1)).join(", "),
       target: "flat",
     },
     {
-      what: "… RSS, the same",
+      what: `… RSS after the first ${lot + 1} → after ${total} more`,
       value: `${before.rss.toFixed(1)} → ${after.rss.toFixed(1)} MiB`,
       target: "flat",
     },
@@ -306,8 +310,4 @@ export function seconds(ms: number): string {
 
 function cpu(used: number): string {
   return `${used.toFixed(2)} s`;
-}
-
-function mib(bytes: number): string {
-  return `${(bytes / 2 ** 20).toFixed(2)} MiB`;
 }

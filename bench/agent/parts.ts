@@ -203,7 +203,7 @@ async function restart(cloud: Cloud, { bound, talkers, quick }: Scale): Promise<
   const inSync: number[] = [];
   cloud.crowd.poll(talkers, 10);
   await sleep(500);
-  for (let round = 0; round < (quick ? 3 : 20); round++) {
+  for (let round = 0; round < (quick ? 3 : 50); round++) {
     const done = await killAndStart(cloud.agent);
     rounds.push(done);
     inSync.push((await cloud.serving(bound)) - done.startedMs);

@@ -67,8 +67,8 @@ shared: medians say what the agent does, and the last percentile what else ran; 
 ${rows.join("\n")}
 
 - A guest asks every 2 ms on a new connection while it waits for its first answer, and knows its gateway's MAC.
-- A host object with thousands of ports is read, decoded and planned whole for each change: that, and nft's own start,
-  is what one more port costs. It does not grow with what other hosts do.
+- A host object with thousands of ports is read whole for each change; what is as it was is only looked at. It costs no
+  more for what other hosts do.
 - Between SIGKILL and listening the kernel refuses connections, as nobody listens; each guest tries again at once here,
   which is why so many fail then. From listening on a request is held until the NSDB has said whose it is.
 - Five of six events of the storm change an MTU, the rest take taps down and up; five taps are made anew under their names.

@@ -141,8 +141,8 @@ export class Topology {
   }
 }
 
-/** How often an incomplete snapshot is told while the first read is under way. */
-const PARTIAL_MS = 1_000;
+/** How often an incomplete snapshot is told while the first read is under way: whose port is among them is answered then. */
+const PARTIAL_MS = 200;
 
 /** One port that the host lists: its two objects, and what they make together. */
 class Entry {

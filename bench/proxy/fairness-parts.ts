@@ -1,8 +1,10 @@
 // What fairness.ts, malformed.ts and added-latency.ts set up, each a process of its own:
-//   fairness-parts.ts nova | abuse KIND | ask MILLISECONDS | load MILLISECONDS TCP_PORT REQUESTS_PER_SECOND
+//   fairness-parts.ts nova | abuse KIND | ask MILLISECONDS | load MILLISECONDS TCP_PORT REQUESTS_PER_SECOND | malice FROM COUNT AT_ONCE
 import { Agent, createServer, request } from "node:http";
 import { connect } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
+import { addressOf } from "../../test/agent/proxy/lab.ts";
+import { sendMalice, type Turns } from "../../test/agent/proxy/malice-lab.ts";
 import { TCP_PORTS } from "./peers.ts";
 
 /** What one guest does to be a nuisance. */
@@ -10,18 +12,20 @@ export type Abuse = "nothing" | "half-open" | "poll, one" | "poll, kept" | "poll
 
 const PROXY = { host: "127.0.0.1", port: TCP_PORTS.ours };
 const BODY = "x".repeat(1_000);
+const BAD_GUEST = 3;
 const NOVA_BUSY_MS = 0.4;
 const POLLERS = 64;
 const HALF_OPEN = 1_100;
 const ASK_EVERY_MS = 10;
 const MANY_GUESTS = Array.from({ length: 40 }, (_, n) => 10 + n);
 
-const [, , part = "", argument = "", tcpPort = "", perSecond = ""] = process.argv;
+const [, , part = "", argument = "", second = "", third = ""] = process.argv;
 if (part === "nova") serveNova();
 else if (part === "abuse") abuse(argument as Abuse);
 else if (part === "ask") await askSteadily(Number(argument), PROXY.port, 1_000 / ASK_EVERY_MS, [7]);
-else if (part === "load")
-  await askSteadily(Number(argument), Number(tcpPort), Number(perSecond), MANY_GUESTS);
+else if (part === "load") await askSteadily(Number(argument), Number(second), Number(third), MANY_GUESTS);
+else if (part === "malice")
+  await beMalicious({ from: Number(argument), count: Number(second) }, Number(third));
 
 /** A nova that costs CPU for each answer. */
 function serveNova(): void {
@@ -33,7 +37,7 @@ function serveNova(): void {
 }
 
 function abuse(kind: Abuse): void {
-  const localAddress = "127.0.0.3";
+  const localAddress = addressOf(BAD_GUEST);
   let turn = 0;
   if (kind === "half-open") {
     for (let n = 0; n < HALF_OPEN; n++) halfOpen();
@@ -66,6 +70,11 @@ function abuse(kind: Abuse): void {
   }
 }
 
+async function beMalicious(turns: Turns, atOnce: number): Promise<void> {
+  await sendMalice(turns, { tcpPort: PROXY.port, guest: BAD_GUEST, atOnce });
+  process.disconnect();
+}
+
 /** Guests that ask steadily, whatever the answers take, on a new connection each time. Tells the ms of each answer. */
 async function askSteadily(
   forMs: number,
@@ -79,7 +88,7 @@ async function askSteadily(
     const due = ((now - began) / 1_000) * requestsPerSecond;
     while (asked.length < due) {
       const guest = guests[asked.length % guests.length];
-      asked.push(ask(port, `127.0.0.${guest}`, `/good?${asked.length}`));
+      asked.push(ask(port, addressOf(guest as number), `/good?${asked.length}`));
     }
     await sleep(1);
   }

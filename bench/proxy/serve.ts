@@ -1,25 +1,18 @@
 // Our proxy as the bench measures it: 500 ports in its table, one of which is the client's.
 //   node --import tsx bench/proxy/serve.ts NOVA_URL TCP_PORT
+import { boundHeap } from "../../src/agent/heap-bounds.ts";
 import type { Tenure, TenureLookup } from "../../src/agent/ports/tenure.ts";
 import { createProxy } from "../../src/agent/proxy/http-proxy.ts";
 import { Secret } from "../../src/config/secret.ts";
+import { addressOf, tenureOf } from "../../test/agent/proxy/lab.ts";
 
 const PORTS = 500;
 const [, , novaUrl = "", tcpPort = ""] = process.argv;
 
+boundHeap();
 const rows = new Map<string, Tenure>();
 for (let number = 1; number <= PORTS; number++) {
-  const linkLocal = `127.0.${number >> 8}.${number & 255}`;
-  const tail = number.toString(16).padStart(12, "0");
-  rows.set(linkLocal, {
-    number,
-    linkLocal,
-    portId: `aaaaaaaa-0000-4000-8000-${tail}`,
-    interfaceName: `tap${number}`,
-    fixedAddress: `10.0.${number >> 8}.${number & 255}`,
-    instanceId: `bbbbbbbb-0000-4000-8000-${tail}`,
-    projectId: `cccccccc000040008000${tail}`,
-  });
+  rows.set(addressOf(number), tenureOf(number));
 }
 const tenures: TenureLookup = {
   inSync: true,

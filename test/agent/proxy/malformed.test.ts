@@ -8,7 +8,9 @@ it("lets nothing through that a strict parser refuses, and is as it was afterwar
   const nova = await StrictNova.listen(1);
   await using lab = await startLab();
   lab.proxy.reconfigure({ ...lab.settings, novaUrls: [nova.url] });
-  await sendMalice(nova, { tcpPort: lab.tcpPort, guest: 1, from: 0, turns: 4_000, atOnce: 200 });
+  const turns = { from: 0, count: 4_000 };
+  nova.expect(turns);
+  await sendMalice(turns, { tcpPort: lab.tcpPort, guest: 1, atOnce: 200 });
   expect(nova.faults).toEqual([]);
   expect(nova.received).toBeGreaterThan(100);
   await until(() => lab.proxy.status().connections === 0);

@@ -3,6 +3,11 @@ import { addressOf, tenureOf } from "./lab.ts";
 import { type Malice, maliceOf } from "./malformed.ts";
 import { pathAndQueryOf, readStrictly, type StrictRequest } from "./strict-http.ts";
 
+export interface Turns {
+  readonly from: number;
+  readonly count: number;
+}
+
 /** A nova that reads as strictly as the RFC has it, answers everything, and tells what it should not have got. */
 export class StrictNova {
   /** Everything that no strict parser would have let through to here. */
@@ -41,17 +46,21 @@ export class StrictNova {
     return `http://127.0.0.1:${typeof address === "object" ? address?.port : ""}`;
   }
 
-  /** To be called before it is sent. */
-  expect({ pieces }: Malice): void {
+  /** To be called before they are sent. @param turns Numbers of what {@link maliceOf} gives. */
+  expect(turns: Turns): void {
+    for (let turn = turns.from; turn < turns.from + turns.count; turn++) this.#allow(maliceOf(turn));
+  }
+
+  close(): void {
+    this.#server.close();
+  }
+
+  #allow({ pieces }: Malice): void {
     const stream = pieces
       .join("")
       .replace(/^[\r\n]+/, "")
       .replace(FORGIVEN, "$1 $2 HTTP/");
     for (const request of readStrictly(stream).requests) this.#allowed.add(keyOf(request));
-  }
-
-  close(): void {
-    this.#server.close();
   }
 
   #answer(socket: Socket, request: StrictRequest, guest: number): void {
@@ -75,18 +84,14 @@ export class StrictNova {
   }
 }
 
-/** Sends malice after malice, so many at a time. @param turns Numbers of what {@link maliceOf} gives. */
+/** Sends malice after malice, so many at a time. */
 export async function sendMalice(
-  nova: StrictNova,
-  { tcpPort, guest, from, turns, atOnce }: Record<"tcpPort" | "guest" | "from" | "turns" | "atOnce", number>,
+  turns: Turns,
+  { tcpPort, guest, atOnce }: Record<"tcpPort" | "guest" | "atOnce", number>,
 ): Promise<void> {
-  let next = from;
+  let next = turns.from;
   const worker = async (): Promise<void> => {
-    while (next < from + turns) {
-      const malice = maliceOf(next++);
-      nova.expect(malice);
-      await send(malice, tcpPort, addressOf(guest));
-    }
+    while (next < turns.from + turns.count) await send(maliceOf(next++), tcpPort, addressOf(guest));
   };
   await Promise.all(Array.from({ length: atOnce }, worker));
 }

@@ -39,7 +39,7 @@ export function factValue(fact: Fact): string {
 
 /** The identity that a port's IPv6 requests are known by: they come from fe80::/64, which tells nothing. */
 export function identityForIpv6(identities: readonly Identity[]): Identity | undefined {
-  return identities.find(({ fixedAddress }) => isIPv6(fixedAddress)) ?? identities[0];
+  return identities.find(({ fixedAddress }) => fixedAddress.includes(":")) ?? identities[0];
 }
 
 /** All that makes one port served; the plumbing must be valid ({@link whyInvalid}). */

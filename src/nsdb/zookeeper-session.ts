@@ -2,9 +2,10 @@ import { formatHost, type ZookeeperHost } from "./nsdb-url.ts";
 import type { SessionState } from "./store.ts";
 import { ConnectionEnd, ZookeeperConnection } from "./zookeeper-connection.ts";
 
-/** A host that does not answer is given this long at first, and longer in later rounds. */
-const FIRST_HANDSHAKE_MS = 1_000;
-const LONGEST_HANDSHAKE_MS = 4_000;
+/** How long a host may take to answer. */
+const HANDSHAKE_MS = 5_000;
+/** A host that has not answered by then is asked on, and the next one beside it: it may be slow, or never answer. */
+const NEXT_HOST_MS = 1_000;
 /** Between rounds over all hosts; jittered to between half and all of it. */
 const FIRST_PAUSE_MS = 100;
 const LONGEST_PAUSE_MS = 1_000;
@@ -27,6 +28,7 @@ export class ZookeeperSession {
   readonly #listeners = new Set<(state: SessionState, detail?: string) => void>();
   readonly #waiters = new Set<() => void>();
   readonly #failures = new Map<string, string>();
+  readonly #asked = new Set<string>();
   readonly #closing = new AbortController();
   readonly #ended: Promise<void>;
   #connection: ZookeeperConnection | undefined;
@@ -54,7 +56,8 @@ export class ZookeeperSession {
 
   /** What each server said last, for people. */
   get lastFailures(): string {
-    const said = [...this.#failures].map(([host, why]) => `${host}: ${why}`);
+    const silent = [...this.#asked].map((host) => [host, "no answer yet"] as const);
+    const said = [...new Map([...this.#failures, ...silent])].map(([host, why]) => `${host}: ${why}`);
     return said.length === 0 ? "no server has answered yet" : said.join("; ");
   }
 
@@ -93,7 +96,7 @@ export class ZookeeperSession {
     let failedRounds = 0;
     let isFirst = true;
     while (this.isOpen) {
-      const connection = await this.#connectSomewhere(failedRounds);
+      const connection = await this.#connectSomewhere();
       if (connection === undefined) {
         failedRounds += 1;
         await this.#pause(failedRounds);
@@ -119,32 +122,52 @@ export class ZookeeperSession {
   }
 
   /**
-   * Tries every host once, in an order of its own each time, so that the others share the load of a lost server; that
-   * one comes last, for it may accept and not answer.
+   * Asks every host once, in an order of its own each time, so that the others share the load of a lost server; that
+   * one comes last, for it may accept and not answer. The first that answers ends the others' tries.
    */
-  async #connectSomewhere(round: number): Promise<ZookeeperConnection | undefined> {
-    const { signal } = this.#closing;
-    const handshakeMs = Math.min(FIRST_HANDSHAKE_MS * 2 ** Math.min(round, 8), LONGEST_HANDSHAKE_MS);
+  async #connectSomewhere(): Promise<ZookeeperConnection | undefined> {
     const isLost = (host: ZookeeperHost): number => (host === this.#lostHost ? 1 : 0);
+    const round = new AbortController();
+    const stop = (): void => round.abort();
+    this.#closing.signal.addEventListener("abort", stop);
+    let found: ZookeeperConnection | undefined;
+    const ask = async (host: ZookeeperHost): Promise<void> => {
+      const connection = await this.#ask(host, round.signal);
+      if (round.signal.aborted) return connection?.destroy("another was faster, or it was closed");
+      if (connection === undefined) return;
+      found = connection;
+      stop();
+    };
+    const asked: Promise<void>[] = [];
     for (const host of shuffled(this.#hosts).sort((a, b) => isLost(a) - isLost(b))) {
-      if (!this.isOpen) return undefined;
-      if (performance.now() - this.#lostAt > REMEMBER_ZXID_MS) this.#seenZxid = 0n;
-      try {
-        const connection = await ZookeeperConnection.open(host, {
-          ...this.#options,
-          handshakeMs,
-          signal,
-          seenZxid: this.#seenZxid,
-        });
-        this.#failures.delete(formatHost(host));
-        if (this.isOpen) return connection;
-        await connection.close();
-      } catch (error) {
-        if (!(error instanceof ConnectionEnd)) throw error;
-        this.#failures.set(formatHost(host), error.message);
-      }
+      if (round.signal.aborted || !this.isOpen) break;
+      const answered = ask(host);
+      asked.push(answered);
+      await Promise.race([answered, wait(NEXT_HOST_MS, round.signal)]);
     }
-    return undefined;
+    await Promise.all(asked);
+    this.#closing.signal.removeEventListener("abort", stop);
+    return found;
+  }
+
+  /** A connection to this host; undefined where none comes about, which is noted. */
+  async #ask(host: ZookeeperHost, signal: AbortSignal): Promise<ZookeeperConnection | undefined> {
+    const name = formatHost(host);
+    if (performance.now() - this.#lostAt > REMEMBER_ZXID_MS) this.#seenZxid = 0n;
+    this.#asked.add(name);
+    try {
+      const seenZxid = this.#seenZxid;
+      const options = { ...this.#options, handshakeMs: HANDSHAKE_MS, signal, seenZxid };
+      const connection = await ZookeeperConnection.open(host, options);
+      this.#failures.delete(name);
+      return connection;
+    } catch (error) {
+      if (!(error instanceof ConnectionEnd)) throw error;
+      if (!signal.aborted) this.#failures.set(name, error.message);
+      return undefined;
+    } finally {
+      this.#asked.delete(name);
+    }
   }
 
   async #pause(failedRounds: number): Promise<void> {
@@ -152,17 +175,7 @@ export class ZookeeperSession {
       failedRounds === 0
         ? FIRST_PAUSE_MS
         : Math.min(FIRST_PAUSE_MS * 2 ** Math.min(failedRounds, 8), LONGEST_PAUSE_MS);
-    const signal = this.#closing.signal;
-    if (signal.aborted) return;
-    await new Promise<void>((resolve) => {
-      const wake = (): void => {
-        clearTimeout(timer);
-        signal.removeEventListener("abort", wake);
-        resolve();
-      };
-      const timer = setTimeout(wake, pauseMs * (0.5 + Math.random() / 2));
-      signal.addEventListener("abort", wake);
-    });
+    await wait(pauseMs * (0.5 + Math.random() / 2), this.#closing.signal);
   }
 
   #become(state: SessionState, detail: string): void {
@@ -177,4 +190,18 @@ function shuffled<T>(items: readonly T[]): T[] {
     .map((item) => ({ item, rank: Math.random() }))
     .sort((a, b) => a.rank - b.rank)
     .map(({ item }) => item);
+}
+
+/** For that long, or until aborted. */
+function wait(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) return resolve();
+    const wake = (): void => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", wake);
+      resolve();
+    };
+    const timer = setTimeout(wake, ms);
+    signal.addEventListener("abort", wake);
+  });
 }

@@ -10,6 +10,16 @@ export interface Question {
   readonly isSafe: boolean;
 }
 
+/** Whether one answer serves both. Bodies are not looked at: a question that has one is never shared. */
+export function isSameQuestion(a: Question, b: Question): boolean {
+  return a.path === b.path && a.method === b.method && a.headerLines === b.headerLines;
+}
+
+/** What {@link isSameQuestion} goes by, as one string. */
+export function keyOf({ method, path, headerLines }: Question): string {
+  return `${method} ${path}\n${headerLines}`;
+}
+
 /** A whole answer of nova, ready for any number of guests' requests. */
 export interface Answer {
   readonly status: number;
@@ -42,6 +52,7 @@ export interface Waiter {
 
 /** A question on its way, which requests that ask the same may join. */
 export interface Joinable {
+  readonly question: Question;
   readonly waiters: Waiter[];
   /** Somebody no longer waits. */
   leave(waiter: Waiter): void;

@@ -1,6 +1,7 @@
 import type { Socket } from "node:net";
 import type { Tenure } from "../ports/tenure.ts";
 import type { Guest } from "./guest.ts";
+import { removeFrom } from "./lists.ts";
 import type { PortShare, SharedConnection } from "./port-share.ts";
 
 /** Who is who, as a connection needs to know it. */
@@ -15,7 +16,11 @@ export interface Register {
 
 /** A request that has not been answered. */
 export interface PendingRequest {
+  /** Milliseconds. */
+  readonly deadlineAt: number;
   abandon(): void;
+  /** Its time is up. */
+  expire(): void;
   /** The rest of it cannot be read. False when it is whole already. */
   spoil(status: number, text: string): boolean;
 }
@@ -24,7 +29,9 @@ export interface PendingRequest {
 export class Connection implements SharedConnection {
   readonly socket: Socket;
   readonly peerAddress: string;
-  readonly pending = new Set<PendingRequest>();
+  readonly pending: PendingRequest[] = [];
+  /** Its place among all connections of the proxy. */
+  index = 0;
   /** Milliseconds; since then nothing is being asked over it. */
   idleSince: number;
   share: PortShare;
@@ -41,7 +48,7 @@ export class Connection implements SharedConnection {
     this.idleSince = now;
     const tenure = register.tenureOf(this.peerAddress);
     this.share = register.shareOf(tenure?.portId ?? this.peerAddress);
-    this.share.connections.add(this);
+    this.share.connections.push(this);
   }
 
   /**
@@ -85,14 +92,14 @@ export class Connection implements SharedConnection {
   }
 
   close(): void {
-    this.share.connections.delete(this);
+    removeFrom(this.share.connections, this);
     for (const request of [...this.pending]) request.abandon();
   }
 
   #join(share: PortShare): void {
     if (share === this.share) return;
-    this.share.connections.delete(this);
+    removeFrom(this.share.connections, this);
     this.share = share;
-    share.connections.add(this);
+    share.connections.push(this);
   }
 }

@@ -28,8 +28,8 @@ export interface FlightContext {
 export class Flight implements AnswerListener, Joinable, Turn, Unheard {
   readonly guest: Guest;
   readonly question: Question;
-  /** Under which others may join; undefined if none may. */
-  readonly key: string | undefined;
+  /** Whether others may join. */
+  readonly isShared: boolean;
   readonly waiters: Waiter[] = [];
   retryAt = 0;
   askedAt = 0;
@@ -52,11 +52,11 @@ export class Flight implements AnswerListener, Joinable, Turn, Unheard {
   /** Nova's own 503, for whoever has waited long enough. */
   #unavailable: Answer | undefined;
 
-  constructor(context: FlightContext, guest: Guest, question: Question, key: string | undefined) {
+  constructor(context: FlightContext, guest: Guest, question: Question, isShared: boolean) {
     this.#context = context;
     this.guest = guest;
     this.question = question;
-    this.key = key;
+    this.isShared = isShared;
   }
 
   get share(): PortShare {
@@ -65,7 +65,7 @@ export class Flight implements AnswerListener, Joinable, Turn, Unheard {
 
   start(waiter: Waiter): void {
     this.waiters.push(waiter);
-    if (this.key !== undefined) this.guest.flights.set(this.key, this);
+    if (this.isShared) this.guest.offer(this);
     this.#context.gate.enter(this);
   }
 
@@ -141,7 +141,8 @@ export class Flight implements AnswerListener, Joinable, Turn, Unheard {
       this.#tryElsewhere(endpoint);
       return;
     }
-    if (this.#line !== undefined) this.guest.lastLine = { endpoint, line: this.#line };
+    if (this.#line !== undefined && this.guest.lastLine?.line !== this.#line)
+      this.guest.lastLine = { endpoint, line: this.#line };
     this.#land();
     this.#context.landed(this, answer);
     for (const waiter of this.waiters.splice(0)) waiter.answer(answer);
@@ -237,7 +238,7 @@ export class Flight implements AnswerListener, Joinable, Turn, Unheard {
     if (first === undefined) return;
     this.waiters.push(first);
     this.#stream = first;
-    if (this.key !== undefined) this.guest.flights.delete(this.key);
+    if (this.isShared) this.guest.withdraw(this);
     first.begin(this.#status, this.#statusText, screenResponse(this.#headers), () => this.#resume());
     for (const chunk of this.#chunks.splice(0)) this.#forward(first, chunk);
     for (const waiter of rest) waiter.askAlone();
@@ -280,8 +281,7 @@ export class Flight implements AnswerListener, Joinable, Turn, Unheard {
 
   /** Gives back what it held. */
   #land(): void {
-    if (this.key !== undefined && this.guest.flights.get(this.key) === this)
-      this.guest.flights.delete(this.key);
+    if (this.isShared) this.guest.withdraw(this);
     const state = this.#state;
     this.#state = "done";
     this.#endpoint?.settled(this, false);

@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
-import type { Answer, Joinable, Question, Waiter } from "./answer.ts";
+import { type Answer, type Joinable, keyOf, type Question, type Waiter } from "./answer.ts";
 import { collectBody, isHopeless } from "./body.ts";
 import type { Connection } from "./connection.ts";
 import { isCacheable, isSlowDocument } from "./documents.ts";
@@ -7,6 +7,7 @@ import { Flight, type FlightContext } from "./flight.ts";
 import type { Guest } from "./guest.ts";
 import { hasHeader, headerLinesOf, type Screened, screenRequest } from "./headers.ts";
 import { isTokenPath, replyWithToken } from "./imds-token.ts";
+import { removeFrom } from "./lists.ts";
 import type { Pace } from "./pace.ts";
 import type { PortShare } from "./port-share.ts";
 import { requestId } from "./recent.ts";
@@ -20,8 +21,6 @@ export interface Desk {
   readonly isDraining: boolean;
   /** Requests that wait for their port to be known. */
   readonly held: Set<GuestRequest>;
-  /** Requests that have a deadline. */
-  readonly open: Set<GuestRequest>;
   readonly pace: Pace;
   settled(request: GuestRequest, status: number): void;
   count(what: string): void;
@@ -62,9 +61,8 @@ export class GuestRequest implements Waiter {
     this.deadlineAt = this.startedAt + desk.context.settings.holdMs;
     res.sendDate = false;
     if (desk.isDraining) res.shouldKeepAlive = false;
-    connection.pending.add(this);
+    connection.pending.push(this);
     this.#share.pending++;
-    desk.open.add(this);
   }
 
   /** @param expectsContinue The guest sends its body only when told to. */
@@ -274,22 +272,20 @@ export class GuestRequest implements Waiter {
     const headers = this.#screened?.headers ?? [];
     const isSafe = SAFE.has(method);
     if (!isSafe) {
-      guest.flights.clear();
-      guest.answers.clear();
+      guest.forgetAnswers();
     }
-    const sharable = isSafe && this.#body === undefined && !this.#alone;
+    const isShared = isSafe && this.#body === undefined && !this.#alone;
     const headerLines = headerLinesOf(headers);
-    const key = sharable ? `${method} ${path}\n${headerLines}` : undefined;
-    if (key !== undefined && this.#joined(guest, key)) return;
     const question: Question = { method, path, headers, headerLines, body: this.#body, isSafe };
-    const flight = new Flight(context, guest, question, key);
+    if (isShared && this.#joined(guest, question)) return;
+    const flight = new Flight(context, guest, question, isShared);
     this.#flight = flight;
     flight.start(this);
   }
 
   /** Whether it shares in an answer that is on its way, or was given a moment ago. */
-  #joined(guest: Guest, key: string): boolean {
-    const flight = guest.flights.get(key);
+  #joined(guest: Guest, question: Question): boolean {
+    const flight = guest.flightFor(question);
     if (flight !== undefined) {
       this.#desk.count("coalesced");
       this.#flight = flight;
@@ -297,7 +293,7 @@ export class GuestRequest implements Waiter {
       return true;
     }
     if (this.#desk.context.settings.cacheTtlMs === 0 || !isCacheable(this.path)) return false;
-    const kept = guest.answers.get(key);
+    const kept = guest.answers.get(keyOf(question));
     if (kept === undefined || kept.until < performance.now()) return false;
     this.#desk.count("cached");
     this.answer(kept.answer);
@@ -328,8 +324,7 @@ export class GuestRequest implements Waiter {
     this.#share.pending--;
     this.#releaseBody?.();
     this.#body = undefined;
-    this.connection.pending.delete(this);
-    this.#desk.open.delete(this);
+    removeFrom(this.connection.pending, this);
     this.#desk.held.delete(this);
     this.#desk.settled(this, status);
   }

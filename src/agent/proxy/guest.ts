@@ -1,5 +1,5 @@
 import type { Tenure } from "../ports/tenure.ts";
-import type { Answer, Joinable } from "./answer.ts";
+import { type Answer, isSameQuestion, type Joinable, type Question } from "./answer.ts";
 import { headerLinesOf } from "./headers.ts";
 import { identityHeaders, isSendable } from "./identity.ts";
 import { tokenExpiry } from "./imds-token.ts";
@@ -15,13 +15,13 @@ export class Guest {
   readonly share: PortShare;
   /** False while its port has no instance, or the NSDB holds something of it that no header can. */
   readonly isServable: boolean;
-  /** Questions on their way that other requests may join, by method, path and headers. */
-  readonly flights = new Map<string, Joinable>();
-  /** Answers that may be given again for a moment, by the same key. */
+  /** Answers that may be given again for a moment, by method, path and headers. */
   readonly answers = new Map<string, { readonly answer: Answer; readonly until: number }>();
   /** Where its last answer came from: that process of nova has it in its cache. */
   lastLine: { readonly endpoint: Endpoint; readonly line: Line } | undefined;
   ended = false;
+  /** Questions on their way that other requests may join. */
+  readonly #flights: Joinable[] = [];
   #settings: ProxySettings | undefined;
   #upstream: Upstream | undefined;
   #ranking: readonly Endpoint[] = [];
@@ -44,6 +44,28 @@ export class Guest {
       a.projectId === b.projectId &&
       a.fixedAddress === b.fixedAddress
     );
+  }
+
+  /** A question on its way that is the same, if there is one. */
+  flightFor(question: Question): Joinable | undefined {
+    for (const flight of this.#flights) if (isSameQuestion(flight.question, question)) return flight;
+    return undefined;
+  }
+
+  /** Lets others join a flight, unless so many are joinable already that looking for one would cost more. */
+  offer(flight: Joinable): void {
+    if (this.#flights.length < MAX_JOINABLE) this.#flights.push(flight);
+  }
+
+  withdraw(flight: Joinable): void {
+    const at = this.#flights.indexOf(flight);
+    if (at >= 0) this.#flights.splice(at, 1);
+  }
+
+  /** Something may be about to change: no later request gets an answer from before. */
+  forgetAnswers(): void {
+    this.#flights.length = 0;
+    this.answers.clear();
   }
 
   /** @param secretIndex 0 signs with the current secret, 1 with the previous one. */
@@ -88,3 +110,5 @@ export class Guest {
     this.#lastToken = { text: "", expiresAt: 0 };
   }
 }
+
+const MAX_JOINABLE = 64;

@@ -82,7 +82,7 @@ export function screenResponse(raw: readonly string[]): string[] {
   for (let i = 0; i < raw.length; i += 2) {
     const name = raw[i] as string; // pairs
     const value = raw[i + 1] as string;
-    const lower = name.toLowerCase();
+    const lower = HOP_BY_HOP_LENGTHS.includes(name.length) ? name.toLowerCase() : "";
     if (lower === "connection") named = namesIn(value, named);
     else if (!HOP_BY_HOP.has(lower)) headers.push(name, value);
   }
@@ -120,6 +120,7 @@ const HOP_BY_HOP: ReadonlySet<string> = new Set([
   "upgrade",
   "http2-settings",
 ]);
+const HOP_BY_HOP_LENGTHS = [...new Set([...HOP_BY_HOP].map((name) => name.length))];
 
 type Rule =
   | "drop"

@@ -2,14 +2,16 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { Socket } from "node:net";
 import type { Logger } from "../log.ts";
 import type { Tenure, TenureLookup } from "../ports/tenure.ts";
-import type { Answer } from "./answer.ts";
+import { type Answer, keyOf } from "./answer.ts";
 import { Complaints } from "./complaints.ts";
 import { Connection, type Register } from "./connection.ts";
+import { Connections } from "./connections.ts";
 import { isCacheable } from "./documents.ts";
 import type { Flight, FlightContext } from "./flight.ts";
 import { Guest } from "./guest.ts";
 import { type Desk, GuestRequest } from "./guest-request.ts";
 import { addressOf, answerMalformed, faultOf, SERVER_OPTIONS, startListening } from "./listener.ts";
+import { removeFrom } from "./lists.ts";
 import { Pace } from "./pace.ts";
 import { FairGate, PortShare } from "./port-share.ts";
 import type { LastRequest, ListenAddress, Proxy as MetadataProxy, ProxyStatus } from "./proxy.ts";
@@ -34,7 +36,6 @@ class HttpProxy implements MetadataProxy, Desk, Register {
   version = 0;
   isDraining = false;
   readonly held = new Set<GuestRequest>();
-  readonly open = new Set<GuestRequest>();
   readonly pace = new Pace();
   readonly #tenures: TenureLookup;
   readonly #log: Logger;
@@ -43,7 +44,7 @@ class HttpProxy implements MetadataProxy, Desk, Register {
   readonly #retrying = new Set<Flight>();
   #listeners: readonly { readonly server: Server; readonly wanted: ListenAddress; readonly bound: string }[] =
     [];
-  readonly #connections = new Map<Socket, Connection>();
+  readonly #connections = new Connections();
   readonly #shares = new Map<string, PortShare>();
   readonly #guests = new WeakMap<Tenure, Guest>();
   readonly #counters: Record<string, number> = {};
@@ -100,9 +101,8 @@ class HttpProxy implements MetadataProxy, Desk, Register {
   async endTenure(tenure: Tenure): Promise<void> {
     const guest = this.guestOf(tenure);
     guest.ended = true;
-    guest.flights.clear();
-    guest.answers.clear();
-    const ending = [...this.#connections.values()].filter((connection) => connection.belongsTo(tenure));
+    guest.forgetAnswers();
+    const ending = this.#connections.list().filter((connection) => connection.belongsTo(tenure));
     await Promise.all(ending.map(({ socket }) => destroyed(socket)));
     this.#dropShare(guest.share);
   }
@@ -116,7 +116,7 @@ class HttpProxy implements MetadataProxy, Desk, Register {
     return {
       listening: this.#listeners.filter(({ server }) => server.listening).map(({ bound }) => bound),
       connections: this.#connections.size,
-      inFlight: this.open.size,
+      inFlight: this.#connections.inFlight,
       held: this.held.size,
       requests: this.#serial,
       responsesByClass: { "1xx": c1, "2xx": c2, "3xx": c3, "4xx": c4, "5xx": c5 },
@@ -131,8 +131,8 @@ class HttpProxy implements MetadataProxy, Desk, Register {
       ({ server }) => new Promise<void>((resolve) => server.close(() => resolve())),
     );
     const deadline = performance.now() + drainMs;
-    while (this.open.size > 0 && performance.now() < deadline) await oneTick();
-    for (const socket of this.#connections.keys()) {
+    while (this.#connections.inFlight > 0 && performance.now() < deadline) await oneTick();
+    for (const { socket } of this.#connections.list()) {
       if (socket.writableLength > 0 && performance.now() < deadline) socket.destroySoon();
       else socket.destroy();
     }
@@ -167,7 +167,7 @@ class HttpProxy implements MetadataProxy, Desk, Register {
   settled(request: GuestRequest, status: number): void {
     const { connection, guest, method, path, startedAt, serial } = request;
     const now = performance.now();
-    if (connection.pending.size === 0) connection.idleSince = now;
+    if (connection.pending.length === 0) connection.idleSince = now;
     const share = guest?.share ?? connection.share;
     const statusClass = Math.trunc(status / 100);
     if (statusClass >= 1) this.#byClass[(statusClass - 1) as 0]++;
@@ -206,20 +206,20 @@ class HttpProxy implements MetadataProxy, Desk, Register {
     }
     const now = performance.now();
     const connection = new Connection(socket, this, now);
-    this.#connections.set(socket, connection);
+    this.#connections.add(connection);
     socket.on("close", () => {
-      this.#connections.delete(socket);
+      this.#connections.delete(connection);
       connection.close();
-      if (connection.share.connections.size === 0) this.#dropShare(connection.share);
+      if (connection.share.connections.length === 0) this.#dropShare(connection.share);
     });
-    if (connection.share.connections.size > MAX_CONNECTIONS_PER_PORT) this.#evict(connection.share);
+    if (connection.share.connections.length > MAX_CONNECTIONS_PER_PORT) this.#evict(connection.share);
     if (this.#connections.size > MAX_CONNECTIONS) this.#evict(this.#largestShare());
   }
 
   #requested(req: IncomingMessage, res: ServerResponse, expectsContinue: boolean): void {
-    const connection = this.#connections.get(req.socket);
+    const connection = this.#connections.of(req.socket);
     if (connection === undefined) return;
-    if (connection.pending.size >= MAX_PIPELINED) {
+    if (connection.pending.length >= MAX_PIPELINED) {
       req.socket.destroy();
       return;
     }
@@ -234,10 +234,9 @@ class HttpProxy implements MetadataProxy, Desk, Register {
     }
     this.count("malformed");
     const [status, text] = faultOf(error);
-    const pending = this.#connections.get(socket)?.pending;
-    if (pending === undefined || pending.size === 0) answerMalformed(socket, status, text);
-    else if (pending.size > 1 || ![...pending].every((request) => request.spoil(status, text)))
-      socket.destroy();
+    const [request, another] = this.#connections.of(socket)?.pending ?? [];
+    if (request === undefined) answerMalformed(socket, status, text);
+    else if (another !== undefined || !request.spoil(status, text)) socket.destroy();
   }
 
   #tableChanged(): void {
@@ -247,15 +246,18 @@ class HttpProxy implements MetadataProxy, Desk, Register {
 
   #tick(now: number): void {
     this.context.upstream.tick(now);
-    for (const request of this.open) if (now > request.deadlineAt) request.expire();
+    for (const { pending } of this.#connections.list()) {
+      if (pending.length === 0) continue;
+      for (const request of [...pending]) if (now > request.deadlineAt) request.expire();
+    }
     for (const flight of this.#retrying) if (now >= flight.retryAt) flight.retry();
     if (now < this.#sweepConnectionsAt) return;
     this.#sweepConnectionsAt = now + 1000;
-    for (const connection of this.#connections.values()) this.#sweepConnection(connection, now);
+    for (const connection of this.#connections.list()) this.#sweepConnection(connection, now);
   }
 
   #sweepConnection(connection: Connection, now: number): void {
-    const isIdle = connection.pending.size === 0 && now - connection.idleSince > IDLE_MS;
+    const isIdle = connection.pending.length === 0 && now - connection.idleSince > IDLE_MS;
     if (connection.isStuck(now, STUCK_MS)) connection.socket.resetAndDestroy();
     else if (isIdle && connection.socket.writableLength === 0) connection.socket.destroySoon();
   }
@@ -263,7 +265,7 @@ class HttpProxy implements MetadataProxy, Desk, Register {
   /** Makes room by ending the oldest connection that asks nothing: the newest may be the one that matters. */
   #evict(share: PortShare | undefined): void {
     for (const connection of share?.connections ?? []) {
-      if (connection.pending.size > 0) continue;
+      if (connection.pending.length > 0) continue;
       this.count("evictedConnections");
       connection.socket.destroy();
       return;
@@ -273,25 +275,25 @@ class HttpProxy implements MetadataProxy, Desk, Register {
   #largestShare(): PortShare | undefined {
     let largest: PortShare | undefined;
     for (const share of this.#shares.values()) {
-      if (share.connections.size > (largest?.connections.size ?? 0)) largest = share;
+      if (share.connections.length > (largest?.connections.length ?? 0)) largest = share;
     }
     return largest;
   }
 
   /** Forgets addresses that no port was found for; what is known of a port stays for `explain`. */
   #dropShare(share: PortShare): void {
-    if (share.connections.size > 0) return;
+    if (share.connections.length > 0) return;
     if (!UUID.test(share.name)) this.#shares.delete(share.name);
   }
 
   #remember(flight: Flight, answer: Answer): void {
-    const { guest, key, question } = flight;
+    const { guest, question } = flight;
     const { cacheTtlMs } = this.context.settings;
     if (!question.isSafe) guest.answers.clear();
-    if (cacheTtlMs === 0 || key === undefined || guest.ended || answer.status !== 200) return;
+    if (cacheTtlMs === 0 || !flight.isShared || guest.ended || answer.status !== 200) return;
     if (answer.body.length > MAX_KEPT_BYTES || !isCacheable(question.path)) return;
     if (guest.answers.size >= MAX_KEPT_ANSWERS) guest.answers.clear();
-    guest.answers.set(key, { answer, until: performance.now() + cacheTtlMs });
+    guest.answers.set(keyOf(question), { answer, until: performance.now() + cacheTtlMs });
   }
 }
 
@@ -310,11 +312,6 @@ function destroyed(socket: Socket): Promise<void> {
     socket.once("close", () => resolve());
     socket.destroy();
   });
-}
-
-function removeFrom<T>(list: T[], item: T): void {
-  const at = list.indexOf(item);
-  if (at >= 0) list.splice(at, 1);
 }
 
 function oneTick(): Promise<void> {

@@ -18,7 +18,7 @@ export interface Delayable {
 /** A connection, as far as making room for another is concerned. */
 export interface SharedConnection {
   readonly socket: Socket;
-  readonly pending: ReadonlySet<unknown>;
+  readonly pending: readonly unknown[];
 }
 
 /** All that one port uses of the proxy, over all its addresses: what its limits are held against. */
@@ -26,7 +26,7 @@ export class PortShare {
   /** The port, or for a peer that no port is known of, its address. */
   readonly name: string;
   /** The oldest first. */
-  readonly connections = new Set<SharedConnection>();
+  readonly connections: SharedConnection[] = [];
   readonly bucket: TokenBucket;
   readonly recent = new RecentRequests();
   /** Requests that wait for a token. */

@@ -1,5 +1,6 @@
 import type { SecureContext } from "node:tls";
 import type { Logger } from "../../log.ts";
+import { removeFrom } from "../lists.ts";
 import { type Connector, connectorTo, type NovaAddress } from "./connect.ts";
 import type { AnswerListener, FailureKind, Line } from "./line.ts";
 import { UndiciLine } from "./undici-line.ts";
@@ -29,7 +30,7 @@ export class Endpoint {
   readonly #connect: Connector;
   readonly #log: Logger;
   /** What has been asked and has no answer yet, the oldest first. */
-  readonly #unheard = new Set<Unheard>();
+  readonly #unheard: Unheard[] = [];
   #heardAt = Number.NEGATIVE_INFINITY;
   /** Lines for any request, and the lean ones for requests without a body over plain HTTP. */
   readonly #idle = { any: [] as Line[], lean: [] as Line[] };
@@ -67,12 +68,12 @@ export class Endpoint {
   }
 
   asked(question: Unheard): void {
-    this.#unheard.add(question);
+    this.#unheard.push(question);
   }
 
   /** @param isAnswer Not that it came to nothing. */
   settled(question: Unheard, isAnswer: boolean): void {
-    this.#unheard.delete(question);
+    removeFrom(this.#unheard, question);
     if (isAnswer) this.#heardAt = performance.now();
   }
 

@@ -24,20 +24,17 @@ export type Framing =
  * @source RFC 9112 §4, §5, §6.3
  */
 export function parseResponseHead(text: string, method: string): ResponseHead | undefined {
-  const lines = text.split("\r\n");
-  const start = STATUS_LINE.exec(lines[0] ?? "");
-  if (start === null) return undefined;
-  const [, minorVersion, code, statusText = ""] = start;
-  const status = Number(code);
+  if (!HEAD.test(text)) return undefined;
   const headers: string[] = [];
   let length: string | undefined;
   let coding: string | undefined;
-  let isKeptAlive = minorVersion === "1";
-  for (let i = 1; i < lines.length; i++) {
-    const field = FIELD_LINE.exec(lines[i] as string); // within bounds
-    if (field === null) return undefined;
-    const name = field[1] as string; // both groups always take part
-    const value = field[2] as string;
+  let isKeptAlive = text.charAt(MINOR_VERSION_AT) === "1";
+  const startEnd = endOfLine(text, 0);
+  for (let at = startEnd + 2, end: number; at < text.length; at = end + 2) {
+    end = endOfLine(text, at);
+    const colon = text.indexOf(":", at);
+    const name = text.slice(at, colon);
+    const value = trimmed(text, colon + 1, end);
     headers.push(name, value);
     switch (name.length) {
       case CONTENT_LENGTH.length:
@@ -55,9 +52,28 @@ export function parseResponseHead(text: string, method: string): ResponseHead | 
         break;
     }
   }
+  const status = Number(text.slice(STATUS_AT, STATUS_AT + 3));
   const framing = framingOf(status, method, length, coding);
   if (framing === undefined) return undefined;
+  const statusText = text.slice(STATUS_AT + 4, startEnd);
   return { status, statusText, headers, framing, isKeptAlive: isKeptAlive && framing.kind !== "until-close" };
+}
+
+function endOfLine(text: string, from: number): number {
+  const end = text.indexOf("\r\n", from);
+  return end < 0 ? text.length : end;
+}
+
+/** Without the blanks around it. */
+function trimmed(text: string, from: number, to: number): string {
+  let [start, end] = [from, to];
+  while (start < end && isBlank(text.charCodeAt(start))) start++;
+  while (start < end && isBlank(text.charCodeAt(end - 1))) end--;
+  return text.slice(start, end);
+}
+
+function isBlank(code: number): boolean {
+  return code === 0x20 || code === 0x09;
 }
 
 function framingOf(
@@ -73,9 +89,11 @@ function framingOf(
   return length === undefined ? { kind: "until-close" } : { kind: "length", length: Number(length) };
 }
 
-const STATUS_LINE = /^HTTP\/1\.([01]) ([1-9]\d\d)(?: ([\t\x20-\x7e\x80-\xff]*))?$/;
-const FIELD_LINE =
-  /^([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[\t ]*((?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?)[\t ]*$/;
+/** A status line and any number of field lines: one look at all of it, with nothing to fold and no bare CR or LF. */
+const HEAD =
+  /^HTTP\/1\.[01] [1-9]\d\d(?: [\t\x20-\x7e\x80-\xff]*)?(?:\r\n[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*)*$/;
+const MINOR_VERSION_AT = 7;
+const STATUS_AT = 9;
 const DIGITS = /^\d{1,15}$/;
 const CONTENT_LENGTH = "content-length";
 const TRANSFER_ENCODING = "transfer-encoding";

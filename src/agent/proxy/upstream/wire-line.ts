@@ -20,7 +20,7 @@ export class WireLine implements Line {
   #answered = 0;
   #listener: AnswerListener | undefined;
   #method = "";
-  #pendingHead = "";
+  #pendingHead: Buffer | undefined;
   #head: ResponseHead | undefined;
   #left = 0;
   #chunks: ChunkReader | undefined;
@@ -49,9 +49,8 @@ export class WireLine implements Line {
     this.#listener = listener;
     this.#method = method;
     this.#head = undefined;
-    this.#pendingHead = "";
+    this.#pendingHead = undefined;
     const socket = this.#socket ?? this.#connect();
-    if (this.#isConnected) socket.setTimeout(0);
     socket.write(`${method} ${path}${this.#fixedLines}${headerLines}${identity.lines}\r\n`, "latin1");
   }
 
@@ -87,12 +86,14 @@ export class WireLine implements Line {
     this.#answered = 0;
     socket.setTimeout(CONNECT_TIMEOUT_MS);
     socket.on("timeout", () => {
-      if (this.#isConnected) this.#drop();
-      else socket.destroy(new Error(`no connection to ${this.#address.url} within ${CONNECT_TIMEOUT_MS} ms`));
+      if (!this.#isConnected)
+        socket.destroy(new Error(`no connection to ${this.#address.url} within ${CONNECT_TIMEOUT_MS} ms`));
+      else if (this.#listener === undefined) this.#drop();
     });
     socket.on("connect", () => {
       this.#isConnected = true;
-      socket.setTimeout(0);
+      // Every read and write begins it anew; while an answer is awaited it means nothing.
+      socket.setTimeout(IDLE_MS);
     });
     socket.on("end", () => this.#ended());
     socket.on("error", (error) => this.#broken(socket, error));
@@ -114,24 +115,23 @@ export class WireLine implements Line {
   };
 
   #readHead(piece: Buffer, listener: AnswerListener): void {
-    const known = this.#pendingHead.length;
-    const text = this.#pendingHead + piece.toString("latin1");
-    const end = text.indexOf("\r\n\r\n", Math.max(0, known - 3));
-    if (end > MAX_HEAD_BYTES || (end < 0 && text.length > MAX_HEAD_BYTES)) {
+    const bytes = this.#pendingHead === undefined ? piece : Buffer.concat([this.#pendingHead, piece]);
+    const end = bytes.indexOf(END_OF_HEAD);
+    if (end > MAX_HEAD_BYTES || (end < 0 && bytes.length > MAX_HEAD_BYTES)) {
       this.#fail("garbage", new Error(`the response head is over ${MAX_HEAD_BYTES} bytes`));
       return;
     }
     if (end < 0) {
-      this.#pendingHead = text;
+      this.#pendingHead = Buffer.from(bytes);
       return;
     }
-    const head = parseResponseHead(text.slice(0, end), this.#method);
+    const head = parseResponseHead(bytes.toString("latin1", 0, end), this.#method);
     if (head === undefined || head.status === 101) {
       this.#fail("garbage", new Error("the response head is not valid HTTP/1.1"));
       return;
     }
-    const rest = piece.subarray(end + 4 - known);
-    this.#pendingHead = "";
+    const rest = bytes.subarray(end + END_OF_HEAD.length);
+    this.#pendingHead = undefined;
     if (head.status < 200) {
       this.#readHead(rest, listener);
       return;
@@ -166,8 +166,7 @@ export class WireLine implements Line {
     const mayStay = this.#head?.isKeptAlive === true && surplus === 0;
     this.#answered++;
     this.#listener = undefined;
-    if (mayStay && this.#answered < MAX_ANSWERS) this.#socket?.setTimeout(IDLE_MS);
-    else this.#drop();
+    if (!mayStay || this.#answered >= MAX_ANSWERS) this.#drop();
     this.#release();
     listener?.onEnd();
   }
@@ -188,7 +187,7 @@ export class WireLine implements Line {
 
   #kindOf(fresh: FailureKind): FailureKind {
     if (this.#head !== undefined) return "cut";
-    if (this.#pendingHead !== "") return "garbage";
+    if (this.#pendingHead !== undefined) return "garbage";
     return this.#answered > 0 ? "stale" : fresh;
   }
 
@@ -214,6 +213,7 @@ export class WireLine implements Line {
   }
 }
 
+const END_OF_HEAD = Buffer.from("\r\n\r\n");
 const MAX_HEAD_BYTES = 32_768;
 /** A connection ends now and then, so that a name which moved is looked up again. */
 const MAX_ANSWERS = 10_000;

@@ -76,6 +76,7 @@ export async function faults(host: EnsembleHost, quick: boolean): Promise<readon
   const figures: Figure[] = [];
   const before = await host.served();
   for (const fault of FAULTS) {
+    await onFollower(host);
     host.crowd.poll(host.guests, ASK_EVERY_MS);
     await sleep(500);
     const faultMs = nowMs();
@@ -281,7 +282,8 @@ async function onFollower(host: EnsembleHost): Promise<ZookeeperServer> {
 async function logged({ agent }: EnsembleHost, text: string, from: number): Promise<void> {
   const deadline = nowMs() + 30_000;
   while (!agent.log.slice(from).some((line) => line.includes(text))) {
-    if (nowMs() > deadline) throw new Error(`the agent does not log "${text}"`);
+    if (nowMs() > deadline)
+      throw new Error(`the agent does not log "${text}"; its log:\n${agent.log.slice(-10).join("\n")}`);
     await sleep(5);
   }
 }

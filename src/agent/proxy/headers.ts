@@ -22,7 +22,7 @@ export type Screened =
  * names, and every spelling of those by which nova knows a guest. WSGI reads `-` and `_` alike and joins equal
  * names with a comma, so one underscore of a guest would turn a good request into a 403.
  *
- * @param needsHost HTTP/1.1 demands one; 1.0 does not know it.
+ * @param needsHost HTTP/1.1 demands one; 1.0 does not know it, nor Transfer-Encoding (RFC 9112 §6.1).
  * @source nova contract §2 (underscores, X-Metadata-Provider); RFC 9110 §7.6.1
  */
 export function screenRequest(raw: readonly string[], needsHost: boolean): Screened {
@@ -54,6 +54,7 @@ export function screenRequest(raw: readonly string[], needsHost: boolean): Scree
         break;
       case "transfer-encoding":
         if (name.includes("_")) break;
+        if (!needsHost) return refuse(400, "Transfer-Encoding in HTTP/1.0");
         if (value.toLowerCase() !== "chunked") return refuse(501, "a Transfer-Encoding other than chunked");
         bodyLength = undefined;
         break;

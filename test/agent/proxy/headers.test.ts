@@ -137,6 +137,7 @@ describe("malformed requests", () => {
     CONNECT: "CONNECT evil:80 HTTP/1.1\r\nHost: evil:80\r\n\r\n",
     "an unknown method": "FOO /x HTTP/1.1\r\nHost: x\r\n\r\n",
     "a bad chunk size": `POST /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nhello\r\n0\r\n\r\n`,
+    "chunks in HTTP/1.0": "POST /x HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
     "a TLS hello": "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
     "a giant header": `${get}X-A: ${"a".repeat(40_000)}\r\n\r\n`,
     "a giant path": `GET /${"a".repeat(40_000)} HTTP/1.1\r\nHost: x\r\n\r\n`,

@@ -50,7 +50,11 @@ describe("screenRequest()", () => {
   it("refuses two Hosts, unknown codings, control characters and a flood of headers", () => {
     expect(passed(["Host", "a", "host", "a"])).toEqual(["refused 400"]);
     expect(screenRequest([], true)).toMatchObject({ kind: "refuse", status: 400 });
-    expect(passed(["Transfer-Encoding", "gzip, chunked"])).toEqual(["refused 501"]);
+    const coded = (coding: string, isHttp11: boolean) =>
+      screenRequest(["Host", "h", "Transfer-Encoding", coding], isHttp11);
+    expect(coded("gzip, chunked", true)).toMatchObject({ kind: "refuse", status: 501 });
+    expect(coded("chunked", false)).toMatchObject({ kind: "refuse", status: 400 });
+    expect(coded("chunked", true)).toMatchObject({ kind: "pass", bodyLength: undefined });
     expect(passed(["A", "x\u0001y"])).toEqual(["refused 400"]);
     expect(passed(Array.from({ length: 258 }, () => "a"))).toEqual(["refused 431"]);
   });

@@ -141,8 +141,11 @@ export class Topology {
   }
 }
 
-/** How often an incomplete snapshot is told while the first read is under way: whose port is among them is answered then. */
-const PARTIAL_MS = 200;
+/**
+ * How often an incomplete snapshot is told while the first read is under way: whose port is among them is answered
+ * then. Each costs a pass. @source measured: at 200 ms, 2,000 ports took 3.3 s instead of 2.8 s to be in sync
+ */
+const PARTIAL_MS = 1_000;
 
 /** One port that the host lists: its two objects, and what they make together. */
 class Entry {

@@ -75,9 +75,11 @@ describe("many guests and bad guests", () => {
     expect(boot.every(({ status }) => status === 200)).toBe(true);
     lab.nova.fault = () => ({ kind: "slow", ms: 20 });
     const start = performance.now();
-    const neighbour = setInterval(() => void ask(lab, 2, HOSTNAME), 200);
+    const asked: Promise<unknown>[] = [];
+    const neighbour = setInterval(() => asked.push(ask(lab, 2, HOSTNAME)), 200);
     await Promise.all(Array.from({ length: 20 }, (_, i) => ask(lab, 1, `${HOSTNAME}?${i}`)));
     clearInterval(neighbour);
+    await Promise.all(asked);
     expect(performance.now() - start).toBeGreaterThan(500);
     expect(lab.proxy.status().counters["delayed"]).toBeGreaterThan(0);
     expect(lab.log.lines.filter(({ message }) => /more than its share/.test(message))).toHaveLength(1);

@@ -3,6 +3,7 @@ import { type Answer, isSameQuestion, type Joinable, type Question } from "./ans
 import { headerLinesOf } from "./headers.ts";
 import { identityHeaders, isSendable } from "./identity.ts";
 import { tokenExpiry } from "./imds-token.ts";
+import { removeFrom } from "./lists.ts";
 import type { PortShare } from "./port-share.ts";
 import type { ProxySettings } from "./settings.ts";
 import type { Endpoint } from "./upstream/endpoint.ts";
@@ -58,8 +59,7 @@ export class Guest {
   }
 
   withdraw(flight: Joinable): void {
-    const at = this.#flights.indexOf(flight);
-    if (at >= 0) this.#flights.splice(at, 1);
+    removeFrom(this.#flights, flight);
   }
 
   /** Something may be about to change: no later request gets an answer from before. */

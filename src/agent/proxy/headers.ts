@@ -22,10 +22,10 @@ export type Screened =
  * names, and every spelling of those by which nova knows a guest. WSGI reads `-` and `_` alike and joins equal
  * names with a comma, so one underscore of a guest would turn a good request into a 403.
  *
- * @param needsHost HTTP/1.1 demands one; 1.0 does not know it, nor Transfer-Encoding (RFC 9112 §6.1).
+ * @param isHttp11 HTTP/1.1 demands a Host and knows Transfer-Encoding; 1.0 does neither (RFC 9112 §3.2, §6.1).
  * @source nova contract §2 (underscores, X-Metadata-Provider); RFC 9110 §7.6.1
  */
-export function screenRequest(raw: readonly string[], needsHost: boolean): Screened {
+export function screenRequest(raw: readonly string[], isHttp11: boolean): Screened {
   if (raw.length > 2 * MAX_HEADERS) return refuse(431, `more than ${MAX_HEADERS} headers`);
   const headers: string[] = [];
   let named: ReadonlySet<string> | undefined;
@@ -54,7 +54,7 @@ export function screenRequest(raw: readonly string[], needsHost: boolean): Scree
         break;
       case "transfer-encoding":
         if (name.includes("_")) break;
-        if (!needsHost) return refuse(400, "Transfer-Encoding in HTTP/1.0");
+        if (!isHttp11) return refuse(400, "Transfer-Encoding in HTTP/1.0");
         if (value.toLowerCase() !== "chunked") return refuse(501, "a Transfer-Encoding other than chunked");
         bodyLength = undefined;
         break;
@@ -71,7 +71,7 @@ export function screenRequest(raw: readonly string[], needsHost: boolean): Scree
         break;
     }
   }
-  if (hosts === 0 && needsHost) return refuse(400, "no Host header");
+  if (hosts === 0 && isHttp11) return refuse(400, "no Host header");
   const kept = named === undefined ? headers : without(headers, named);
   return { kind: "pass", headers: kept, bodyLength, imdsToken, imdsTtl, wasForwarded };
 }

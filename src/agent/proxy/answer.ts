@@ -26,7 +26,8 @@ export interface Answer {
   readonly statusText: string;
   /** Without the hop-by-hop ones. */
   readonly headers: readonly string[];
-  readonly body: Buffer;
+  /** As text it is latin1, a character for each byte: what is small goes through the proxy so at the least cost. */
+  readonly body: Buffer | string;
 }
 
 /** Who waits for an answer: a guest's request. Exactly one of its ways to end is called. */

@@ -1,7 +1,6 @@
 import type { Answer, Joinable, Question, Waiter } from "./answer.ts";
 import type { Complaints } from "./complaints.ts";
 import type { Guest } from "./guest.ts";
-import { screenResponse } from "./headers.ts";
 import type { FairGate, PortShare, Turn } from "./port-share.ts";
 import type { ProxySettings } from "./settings.ts";
 import type { Endpoint, Unheard } from "./upstream/endpoint.ts";
@@ -45,6 +44,7 @@ export class Flight implements AnswerListener, Joinable, Turn, Unheard {
   #status = 0;
   #statusText = "";
   #headers: readonly string[] = [];
+  #text: string | undefined;
   #chunks: Buffer[] = [];
   #size = 0;
   #stream: Waiter | undefined;
@@ -107,11 +107,15 @@ export class Flight implements AnswerListener, Joinable, Turn, Unheard {
     this.#tryElsewhere(endpoint);
   }
 
-  onHead(status: number, statusText: string, rawHeaders: readonly string[]): void {
+  onHead(status: number, statusText: string, headers: readonly string[]): void {
     this.#endpoint?.settled(this, true);
     this.#status = status;
     this.#statusText = statusText;
-    this.#headers = rawHeaders;
+    this.#headers = headers;
+  }
+
+  onWholeBody(text: string): void {
+    this.#text = text;
   }
 
   onBody(chunk: Buffer): void {
@@ -239,7 +243,7 @@ export class Flight implements AnswerListener, Joinable, Turn, Unheard {
     this.waiters.push(first);
     this.#stream = first;
     if (this.isShared) this.guest.withdraw(this);
-    first.begin(this.#status, this.#statusText, screenResponse(this.#headers), () => this.#resume());
+    first.begin(this.#status, this.#statusText, this.#headers, () => this.#resume());
     for (const chunk of this.#chunks.splice(0)) this.#forward(first, chunk);
     for (const waiter of rest) waiter.askAlone();
   }
@@ -258,18 +262,14 @@ export class Flight implements AnswerListener, Joinable, Turn, Unheard {
 
   #takeAnswer(): Answer {
     const [only = EMPTY] = this.#chunks;
-    const body = this.#chunks.length > 1 ? Buffer.concat(this.#chunks) : only;
-    const answer = {
-      status: this.#status,
-      statusText: this.#statusText,
-      headers: screenResponse(this.#headers),
-      body,
-    };
+    const body = this.#text ?? (this.#chunks.length > 1 ? Buffer.concat(this.#chunks) : only);
+    const answer = { status: this.#status, statusText: this.#statusText, headers: this.#headers, body };
     this.#forgetAnswer();
     return answer;
   }
 
   #forgetAnswer(): void {
+    this.#text = undefined;
     this.#chunks = [];
     this.#size = 0;
   }

@@ -170,6 +170,7 @@ export class GuestRequest implements Waiter {
       return;
     }
     if (!hasBody) res.end();
+    else if (typeof body === "string") res.end(body, "latin1");
     else if (body.length > ONE_WRITE_BYTES) res.end(body);
     else res.end(body.toString("latin1"), "latin1");
     this.#settle(status);

@@ -170,6 +170,7 @@ export class Endpoint {
         this.#heardAt = performance.now();
       },
       onBody: () => undefined,
+      onWholeBody: () => undefined,
       onEnd: () => {
         this.#probe = undefined;
         if (status < 500) this.markHealthy();

@@ -31,8 +31,11 @@ export type FailureKind = "unsent" | "stale" | "reset" | "empty" | "cut" | "garb
 
 /** Hears the answer to one ask; after `onEnd` or `onFailure` it hears nothing more. */
 export interface AnswerListener {
-  onHead(status: number, statusText: string, rawHeaders: readonly string[]): void;
+  /** @param headers Name, value, name, value; without the hop-by-hop ones. */
+  onHead(status: number, statusText: string, headers: readonly string[]): void;
   onBody(chunk: Buffer): void;
+  /** A whole body at once, instead of {@link AnswerListener.onBody}: latin1, a character for each byte. */
+  onWholeBody(text: string): void;
   onEnd(): void;
   onFailure(kind: FailureKind, error: Error): void;
 }

@@ -1,4 +1,5 @@
 import { connect, type NetConnectOpts, type Socket } from "node:net";
+import { screenResponse } from "../headers.ts";
 import { ChunkReader } from "./chunks.ts";
 import { CONNECT_TIMEOUT_MS, type NovaAddress } from "./connect.ts";
 import type { AnswerListener, Ask, FailureKind, Line } from "./line.ts";
@@ -22,6 +23,8 @@ export class WireLine implements Line {
   #method = "";
   #pendingHead: Buffer | undefined;
   #head: ResponseHead | undefined;
+  /** The head of the last answer that came in one read, up to its empty line, and what it was read as. */
+  #known: KnownHead | undefined;
   #left = 0;
   #chunks: ChunkReader | undefined;
   readonly #address: NovaAddress;
@@ -108,11 +111,45 @@ export class WireLine implements Line {
       this.#drop();
       return true;
     }
+    if (this.#head === undefined && this.#pendingHead === undefined && this.#readWhole(length, listener))
+      return true;
     const piece = Buffer.from(buffer.buffer, buffer.byteOffset, length);
     if (this.#head === undefined) this.#readHead(piece, listener);
     else this.#readBody(piece, listener);
     return true;
   };
+
+  /** Whether that was an answer of a known length in one piece, as nearly all are: it goes on as text, without a copy. */
+  #readWhole(length: number, listener: AnswerListener): boolean {
+    if (length > ONE_READ_BYTES) return false;
+    const text = this.#readBuffer.toString("latin1", 0, length);
+    const known = this.#knownHeadOf(text);
+    if (known === undefined || known.bodyLength !== length - known.text.length) return false;
+    this.#head = known.head;
+    listener.onHead(known.head.status, known.head.statusText, known.headers);
+    listener.onWholeBody(text.slice(known.text.length));
+    this.#whole(0);
+    return true;
+  }
+
+  /** Nova begins its answers to one guest alike, so one look tells what the last one was taken apart for. */
+  #knownHeadOf(text: string): KnownHead | undefined {
+    const known = this.#known;
+    if (known?.method === this.#method && text.startsWith(known.text)) return known;
+    const end = text.indexOf("\r\n\r\n");
+    if (end < 0) return undefined;
+    // Decoded by itself: a slice of the answer would keep all of it.
+    const head = parseResponseHead(this.#readBuffer.toString("latin1", 0, end), this.#method);
+    if (head?.framing.kind !== "length" || head.status < 200) return undefined;
+    this.#known = {
+      text: this.#readBuffer.toString("latin1", 0, end + END_OF_HEAD.length),
+      method: this.#method,
+      head,
+      headers: screenResponse(head.headers),
+      bodyLength: head.framing.length,
+    };
+    return this.#known;
+  }
 
   #readHead(piece: Buffer, listener: AnswerListener): void {
     const bytes = this.#pendingHead === undefined ? piece : Buffer.concat([this.#pendingHead, piece]);
@@ -139,7 +176,7 @@ export class WireLine implements Line {
     this.#head = head;
     this.#left = head.framing.kind === "length" ? head.framing.length : 0;
     this.#chunks = head.framing.kind === "chunked" ? new ChunkReader() : undefined;
-    listener.onHead(head.status, head.statusText, head.headers);
+    listener.onHead(head.status, head.statusText, screenResponse(head.headers));
     if (head.framing.kind === "none" || (head.framing.kind === "length" && this.#left === 0))
       this.#whole(rest.length);
     else if (rest.length > 0) this.#readBody(rest, listener);
@@ -213,6 +250,17 @@ export class WireLine implements Line {
   }
 }
 
+interface KnownHead {
+  readonly text: string;
+  readonly method: string;
+  readonly head: ResponseHead;
+  /** Those that a guest gets. */
+  readonly headers: readonly string[];
+  readonly bodyLength: number;
+}
+
+/** An answer that comes at once with its head and is no larger goes through as text. */
+const ONE_READ_BYTES = 16 * 1024;
 const END_OF_HEAD = Buffer.from("\r\n\r\n");
 const MAX_HEAD_BYTES = 32_768;
 /** A connection ends now and then, so that a name which moved is looked up again. */

@@ -26,7 +26,10 @@ export interface Answer {
   readonly statusText: string;
   /** Without the hop-by-hop ones. */
   readonly headers: readonly string[];
-  /** As text it is latin1, a character for each byte: what is small goes through the proxy so at the least cost. */
+  /**
+   * As text it is latin1, a character for each byte, and the headers tell its length: what is small and comes whole goes
+   * through so at the least cost.
+   */
   readonly body: Buffer | string;
 }
 

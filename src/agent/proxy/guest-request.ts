@@ -5,7 +5,7 @@ import type { Connection } from "./connection.ts";
 import { isCacheable, isSlowDocument } from "./documents.ts";
 import { Flight, type FlightContext } from "./flight.ts";
 import type { Guest } from "./guest.ts";
-import { hasHeader, headerLinesOf, type Screened, screenRequest } from "./headers.ts";
+import { hasHeader, type Screened } from "./headers.ts";
 import { isTokenPath, replyWithToken } from "./imds-token.ts";
 import { removeFrom } from "./lists.ts";
 import type { Pace } from "./pace.ts";
@@ -81,7 +81,7 @@ export class GuestRequest implements Waiter {
       this.refuse(400, "the request target is not a path");
       return;
     }
-    const screened = screenRequest(this.#req.rawHeaders, httpVersionMinor === 1);
+    const screened = this.#share.knownHeaders.screen(this.#req.rawHeaders, httpVersionMinor === 1);
     if (screened.kind === "refuse") {
       this.refuse(screened.status, screened.reason);
       return;
@@ -161,7 +161,7 @@ export class GuestRequest implements Waiter {
     if (!this.#mayAnswer()) return;
     const res = this.#res;
     const hasBody = this.method !== "HEAD" && status !== 204 && status !== 304;
-    const needsLength = hasBody && !hasHeader(headers, "content-length");
+    const needsLength = hasBody && typeof body !== "string" && !hasHeader(headers, "content-length");
     const all = needsLength ? [...headers, "Content-Length", String(body.length)] : (headers as string[]);
     try {
       res.writeHead(status, statusText, all);
@@ -270,13 +270,12 @@ export class GuestRequest implements Waiter {
   #ask(guest: Guest): void {
     const { context } = this.#desk;
     const { method, path } = this;
-    const headers = this.#screened?.headers ?? [];
+    const { headers = [], headerLines = "" } = this.#screened ?? {};
     const isSafe = SAFE.has(method);
     if (!isSafe) {
       guest.forgetAnswers();
     }
     const isShared = isSafe && this.#body === undefined && !this.#alone;
-    const headerLines = headerLinesOf(headers);
     const question: Question = { method, path, headers, headerLines, body: this.#body, isSafe };
     if (isShared && this.#joined(guest, question)) return;
     const flight = new Flight(context, guest, question, isShared);

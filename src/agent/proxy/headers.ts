@@ -7,7 +7,9 @@
 export type Screened =
   | {
       readonly kind: "pass";
-      readonly headers: string[];
+      readonly headers: readonly string[];
+      /** The same as they stand in a request. */
+      readonly headerLines: string;
       /** Bytes of the body that follows; undefined where it is chunked and its length not known yet. */
       readonly bodyLength: number | undefined;
       readonly imdsToken: string | undefined;
@@ -73,7 +75,8 @@ export function screenRequest(raw: readonly string[], isHttp11: boolean): Screen
   }
   if (hosts === 0 && isHttp11) return refuse(400, "no Host header");
   const kept = named === undefined ? headers : without(headers, named);
-  return { kind: "pass", headers: kept, bodyLength, imdsToken, imdsTtl, wasForwarded };
+  const headerLines = headerLinesOf(kept);
+  return { kind: "pass", headers: kept, headerLines, bodyLength, imdsToken, imdsTtl, wasForwarded };
 }
 
 /** The headers of nova's answer that a guest gets: all but the hop-by-hop ones. */

@@ -171,7 +171,7 @@ class HttpProxy implements MetadataProxy, Desk, Register {
     const share = guest?.share ?? connection.share;
     const statusClass = Math.trunc(status / 100);
     if (statusClass >= 1) this.#byClass[(statusClass - 1) as 0]++;
-    share.recent.add(Date.now(), method, path, status, now - startedAt, serial);
+    share.recent.add(now, method, path, status, now - startedAt, serial);
     if (share.delayed.length > 0) removeFrom(share.delayed, request);
     const isOurs404 = status === 404 && (guest === undefined || !guest.isServable);
     if (isOurs404 || (status >= 502 && status <= 504)) {

@@ -1,4 +1,5 @@
 import type { Socket } from "node:net";
+import { KnownHeaders } from "./known-headers.ts";
 import { RecentRequests } from "./recent.ts";
 import { TokenBucket } from "./token-bucket.ts";
 
@@ -29,6 +30,7 @@ export class PortShare {
   readonly connections: SharedConnection[] = [];
   readonly bucket: TokenBucket;
   readonly recent = new RecentRequests();
+  readonly knownHeaders = new KnownHeaders();
   /** Requests that wait for a token. */
   readonly delayed: Delayable[] = [];
   /** Questions that wait for their turn at nova. */

@@ -6,7 +6,10 @@ export class RecentRequests {
   readonly #slots: Slot[] = [];
   #next = 0;
 
-  /** @param target Path and query; the query is left out when read. */
+  /**
+   * @param at When it was answered, on the clock of `performance.now()`.
+   * @param target Path and query; the query is left out when read.
+   */
   add(at: number, method: string, target: string, status: number, durationMs: number, serial: number): void {
     const slot = this.#slots[this.#next];
     if (slot === undefined) {
@@ -25,8 +28,9 @@ export class RecentRequests {
   /** The newest first. */
   list(): readonly LastRequest[] {
     const inOrder = [...this.#slots.slice(this.#next), ...this.#slots.slice(0, this.#next)];
+    const startOfClock = Date.now() - performance.now();
     return inOrder.reverse().map(({ at, method, target, status, durationMs, serial }) => ({
-      at,
+      at: Math.round(startOfClock + at),
       method,
       path: withoutQuery(target),
       status,

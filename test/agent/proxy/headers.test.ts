@@ -1,8 +1,10 @@
+import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { screenRequest, screenResponse } from "../../../src/agent/proxy/headers.ts";
+import { KnownHeaders } from "../../../src/agent/proxy/known-headers.ts";
 import { ask, rawExchange, startLab, tenureOf } from "./lab.ts";
 
-const passed = (raw: string[]): string[] => {
+const passed = (raw: string[]): readonly string[] => {
   const screened = screenRequest(raw, false);
   return screened.kind === "pass" ? screened.headers : [`refused ${screened.status}`];
 };
@@ -57,6 +59,26 @@ describe("screenRequest()", () => {
     expect(coded("chunked", true)).toMatchObject({ kind: "pass", bodyLength: undefined });
     expect(passed(["A", "x\u0001y"])).toEqual(["refused 400"]);
     expect(passed(Array.from({ length: 258 }, () => "a"))).toEqual(["refused 431"]);
+  });
+});
+
+describe("KnownHeaders", () => {
+  it("says of each list what screening it says, whatever came before", () => {
+    const header = fc.constantFrom(
+      ["Host", "h"],
+      ["A", "1"],
+      ["A", "2"],
+      ["X-Tenant-ID", "t"],
+      ["B", "x".repeat(2_000)],
+    );
+    const request = fc.record({ raw: fc.array(header, { maxLength: 3 }), isHttp11: fc.boolean() });
+    fc.assert(
+      fc.property(fc.array(request, { maxLength: 8 }), (requests) => {
+        const known = new KnownHeaders();
+        for (const { raw, isHttp11 } of requests)
+          expect(known.screen(raw.flat(), isHttp11)).toEqual(screenRequest(raw.flat(), isHttp11));
+      }),
+    );
   });
 });
 

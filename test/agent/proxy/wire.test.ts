@@ -1,7 +1,11 @@
+import { once } from "node:events";
+import { type AddressInfo, createServer } from "node:net";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { ChunkReader } from "../../../src/agent/proxy/upstream/chunks.ts";
+import { parseNovaUrl } from "../../../src/agent/proxy/upstream/connect.ts";
 import { parseResponseHead } from "../../../src/agent/proxy/upstream/response-head.ts";
+import { WireLine } from "../../../src/agent/proxy/upstream/wire-line.ts";
 import { ask, startLab } from "./lab.ts";
 
 describe("parseResponseHead()", () => {
@@ -144,5 +148,98 @@ describe("bytes after an answer", () => {
     expect((await ask(lab, 1, "/x")).text).toBe("ok");
     expect((await ask(lab, 2, "/latest/meta-data/hostname")).text).toBe("guest-2");
     expect((await ask(lab, 1, "/latest/meta-data/hostname")).text).toBe("guest-1");
+  });
+});
+
+describe("WireLine", () => {
+  interface Scripted {
+    readonly method: string;
+    readonly tag: string;
+    readonly body: Uint8Array;
+    readonly coding: "length" | "chunked";
+    readonly cut: number;
+  }
+
+  const bytesOf = ({ tag, body, coding }: Scripted): Buffer => {
+    const head = `HTTP/1.1 200 OK\r\nX-Tag: ${tag}\r\nKeep-Alive: 5\r\n`;
+    if (coding === "length")
+      return Buffer.concat([Buffer.from(`${head}Content-Length: ${body.length}\r\n\r\n`), body]);
+    const chunk =
+      body.length === 0 ? [] : [Buffer.from(`${body.length.toString(16)}\r\n`), body, Buffer.from("\r\n")];
+    return Buffer.concat([
+      Buffer.from(`${head}Transfer-Encoding: chunked\r\n\r\n`),
+      ...chunk,
+      Buffer.from("0\r\n\r\n"),
+    ]);
+  };
+
+  const heard = (line: WireLine, method: string) =>
+    new Promise<{ headers: readonly string[]; body: Buffer }>((resolve, reject) => {
+      let headers: readonly string[] = [];
+      const parts: Buffer[] = [];
+      line.ask(
+        {
+          method,
+          path: "/",
+          headers: [],
+          headerLines: "",
+          identity: { headers: [], lines: "" },
+          body: undefined,
+        },
+        {
+          onHead: (_status, _text, all) => {
+            headers = all;
+          },
+          onBody: (chunk) => parts.push(chunk),
+          onWholeBody: (text) => parts.push(Buffer.from(text, "latin1")),
+          onEnd: () => resolve({ headers, body: Buffer.concat(parts) }),
+          onFailure: (kind, error) => reject(new Error(`${kind}: ${error.message}`)),
+        },
+      );
+    });
+
+  it("tells each answer from the one before it, alike or not, in one piece or in two", async () => {
+    let script: Scripted | undefined;
+    let connections = 0;
+    const server = createServer({ noDelay: true }, (socket) => {
+      connections++;
+      socket.on("error", () => undefined);
+      socket.on("data", () => {
+        const { method, cut, body } = script as Scripted;
+        const bytes = bytesOf(script as Scripted);
+        const end = method === "HEAD" ? bytes.indexOf("\r\n\r\n") + 4 : bytes.length;
+        const at = cut > body.length ? end : Math.min(cut, end);
+        socket.write(bytes.subarray(0, at));
+        if (at < end) setImmediate(() => socket.write(bytes.subarray(at, end)));
+      });
+    }).listen(0, "127.0.0.1");
+    await once(server, "listening");
+    const { port } = server.address() as AddressInfo;
+    const line = new WireLine(
+      parseNovaUrl(`http://127.0.0.1:${port}`),
+      Buffer.alloc(65_536),
+      () => undefined,
+    );
+    const answer = fc.record({
+      method: fc.constantFrom("GET", "GET", "GET", "HEAD"),
+      tag: fc.constantFrom("a", "a", "a", "b"),
+      body: fc.uint8Array({ maxLength: 12 }),
+      coding: fc.constantFrom("length" as const, "length" as const, "chunked" as const),
+      cut: fc.nat({ max: 200 }),
+    });
+    await fc.assert(
+      fc.asyncProperty(fc.array(answer, { minLength: 1, maxLength: 12 }), async (answers) => {
+        for (script of answers) {
+          const { headers, body } = await heard(line, script.method);
+          expect(headers.slice(0, 2)).toEqual(["X-Tag", script.tag]);
+          expect(headers).not.toContain("Keep-Alive");
+          expect(body).toEqual(Buffer.from(script.method === "HEAD" ? [] : script.body));
+        }
+      }),
+      { numRuns: 60 },
+    );
+    expect(connections).toBe(1);
+    line.close();
+    server.close();
   });
 });

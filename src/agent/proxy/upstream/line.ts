@@ -34,7 +34,7 @@ export interface AnswerListener {
   /** @param headers Name, value, name, value; without the hop-by-hop ones. */
   onHead(status: number, statusText: string, headers: readonly string[]): void;
   onBody(chunk: Buffer): void;
-  /** A whole body at once, instead of {@link AnswerListener.onBody}: latin1, a character for each byte. */
+  /** All of a body whose length the headers told, instead of {@link AnswerListener.onBody}: latin1, a character for each byte. */
   onWholeBody(text: string): void;
   onEnd(): void;
   onFailure(kind: FailureKind, error: Error): void;

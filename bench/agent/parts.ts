@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { ipBatch, memberOf, nowMs } from "../../test/support/crowd.ts";
+import { run } from "../../test/support/guests.ts";
 import { portText } from "../../test/support/midonet.ts";
 import { isListening, judge, killAndStart, type Round } from "../../test/support/restart.ts";
 import type { Cloud } from "./cloud.ts";
@@ -21,12 +22,12 @@ export interface Figure {
   readonly target?: string;
 }
 
-export type PartName = "grow" | "start" | "ports" | "quiet" | "restart" | "storm";
+export type PartName = "grow" | "start" | "ports" | "quiet" | "damage" | "restart" | "storm";
 
 type Part = (cloud: Cloud, scale: Scale) => Promise<readonly Figure[]>;
 
 /** In this order; each leaves the agent running, in sync, with the bound ports. */
-export const PARTS: Readonly<Record<PartName, Part>> = { grow, start, ports, quiet, restart, storm };
+export const PARTS: Readonly<Record<PartName, Part>> = { grow, start, ports, quiet, damage, restart, storm };
 
 /** From nothing to all ports while the agent runs: what each lot takes, and what it leaves in memory. */
 async function grow(cloud: Cloud, { bound }: Scale): Promise<readonly Figure[]> {
@@ -194,6 +195,30 @@ async function cpuDuring(cloud: Cloud, work: () => Promise<void>): Promise<numbe
 /** CPU seconds of the agent, and of its children that run or have run. */
 function cpuOf({ agent }: Cloud): number {
   return [agent.pid, ...childrenOf(agent.pid)].reduce((sum, pid) => sum + costOf(pid).cpuSeconds, 0);
+}
+
+/** `nft flush ruleset`, again and again, each with a guest that asks without pause. */
+async function damage(cloud: Cloud, { talkers, quick }: Scale): Promise<readonly Figure[]> {
+  const waits: number[] = [];
+  for (const n of talkers.slice(0, quick ? 3 : 20)) {
+    await run("nft", "flush", "ruleset");
+    const flushedMs = nowMs();
+    await cloud.crowd.firstAnswer(n);
+    waits.push(nowMs() - flushedMs);
+    await sleep(1_000 + (waits.length % 5) * 100);
+  }
+  const plan = await cloud.agent.command("plan");
+  return [
+    {
+      what: "`nft flush ruleset` → a guest's next answer, all chains of all ports back",
+      value: spread(waits),
+      target: "≤ 2 s",
+    },
+    {
+      what: "… what `mn-metadata plan` would still change",
+      value: plan.startsWith("# nothing to do") ? "nothing" : `${plan.split("\n").length} lines`,
+    },
+  ];
 }
 
 /** SIGKILL and start while guests ask. */

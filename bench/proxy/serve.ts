@@ -9,7 +9,7 @@ import { addressOf, tenureOf } from "../../test/agent/proxy/lab.ts";
 const PORTS = 500;
 const [, , novaUrl = "", tcpPort = ""] = process.argv;
 
-if (process.env["HB"]) boundHeap();
+boundHeap();
 const rows = new Map<string, Tenure>();
 for (let number = 1; number <= PORTS; number++) {
   rows.set(addressOf(number), tenureOf(number));

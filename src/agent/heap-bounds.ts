@@ -1,39 +1,25 @@
-import { PerformanceObserver } from "node:perf_hooks";
-import { getHeapSpaceStatistics, setFlagsFromString } from "node:v8";
+import { constants, type PerformanceEntry, PerformanceObserver } from "node:perf_hooks";
+import { getHeapSpaceStatistics, type HeapSpaceInfo, setFlagsFromString } from "node:v8";
 
 /**
  * Keeps V8 from spending memory that a proxy gains nothing from and that would be resident on every compute host.
  * The command line has flags for some of it, which whoever starts us would have to know. To be called once, at start.
  *
- * @source measured with 1,000 ports and 200 requests a second: 107 to 116 MiB resident over eight minutes instead of 139 to 173
+ * @source measured with 1,000 ports and 200 requests a second: bench/agent/memory.md
  */
 export function boundHeap(): void {
   // The old generation is collected when it has grown by a fifth, not to three times what is alive.
   // @source v8 src/heap/memory-controller.cc
   setFlagsFromString("--heap-growing-percent=20");
-  let seenAt = performance.now();
-  let collections = 0;
   const observer = new PerformanceObserver((list) => {
     boundYoungGeneration();
-    collections += list.getEntries().length;
-    const now = performance.now();
-    if (now - seenAt < WINDOW_MS) return;
-    compact(collections < ((now - seenAt) / 1000) * BUSY_PER_SECOND);
-    seenAt = now;
-    collections = 0;
+    if (list.getEntries().some(isOfOldGeneration)) moveTogether(false);
   });
   observer.observe({ entryTypes: ["gc"] });
-  compact(true);
-}
-
-/**
- * Whether a collection moves what is alive together when a fifth of a page is holes, not only when most of it is.
- *
- * @source v8 src/heap/mark-compact.cc; measured: 112 instead of 126 MiB at 200 requests a second, but a tenth to a third
- *   more CPU for each at some thousands
- */
-function compact(isWorthIt: boolean): void {
-  setFlagsFromString(isWorthIt ? "--optimize-for-size" : "--no-optimize-for-size");
+  setInterval(() => {
+    const { physical_space_size: held, space_used_size: used } = spaceOf("old_space");
+    if (held - used > HOLES_BYTES) moveTogether(true);
+  }, LOOK_FOR_HOLES_EVERY_MS).unref();
 }
 
 /**
@@ -43,13 +29,35 @@ function compact(isWorthIt: boolean): void {
  * @source v8 src/heap/new-spaces.cc, NewSpace::Grow and NewSpace::Shrink
  */
 function boundYoungGeneration(): void {
-  const newSpace = getHeapSpaceStatistics().find(({ space_name: name }) => name === "new_space");
-  const mayGrow = newSpace === undefined || newSpace.space_size < YOUNG_GENERATION_BYTES;
+  const mayGrow = spaceOf("new_space").space_size < YOUNG_GENERATION_BYTES;
   setFlagsFromString(`--semi-space-growth-factor=${mayGrow ? 2 : 1}`);
+}
+
+/**
+ * Whether the next collection of the old generation moves what is alive together wherever a fifth of a page is free, not
+ * only where nearly all of it is. One in a minute at most: it also drops the hidden classes of what is not alive just
+ * then, such as a guest's connection, and all code that knew them is compiled anew.
+ *
+ * @source v8 src/heap/mark-compact.cc, ComputeEvacuationHeuristics and RetainMaps; measured: with each collection, a
+ *   request on a connection of its own cost up to 1.6 times the CPU in the first second after a pause
+ */
+function moveTogether(does: boolean): void {
+  setFlagsFromString(does ? "--optimize-for-size" : "--no-optimize-for-size");
+}
+
+function isOfOldGeneration(entry: PerformanceEntry): boolean {
+  // Not in node's types: what an entry of this kind tells besides.
+  const { detail } = entry as PerformanceEntry & { readonly detail: { readonly kind: number } };
+  return detail.kind === constants.NODE_PERFORMANCE_GC_MAJOR;
+}
+
+function spaceOf(name: string): HeapSpaceInfo {
+  const space = getHeapSpaceStatistics().find(({ space_name }) => space_name === name);
+  if (space === undefined) throw new Error(`V8 has no heap space "${name}"`);
+  return space;
 }
 
 /** Growth ends at the first size that reaches this. */
 const YOUNG_GENERATION_BYTES = 8 << 20;
-const WINDOW_MS = 1_000;
-/** Collections of the young generation, which are as many as there is to do. */
-const BUSY_PER_SECOND = 10;
+const HOLES_BYTES = 5 << 20;
+const LOOK_FOR_HOLES_EVERY_MS = 60_000;

@@ -28,6 +28,12 @@ interface Known {
   readonly generation: number | undefined;
 }
 
+/** A plan, and what of it the kernel refused. */
+interface Applied {
+  readonly plan: Plan;
+  readonly failed: SyncReport["failed"];
+}
+
 /** Stands for the mark of a table that is not there. */
 const GONE = "gone";
 const NOTHING_KNOWN: Known = { ruleset: emptyRuleset(), marks: "", generation: undefined };
@@ -66,20 +72,11 @@ export class KernelDatapath implements Datapath {
 
   sync(want: readonly Plumbing[], mode: SyncMode): Promise<SyncReport> {
     return this.#inTurn(async () => {
+      const beside = this.#known === undefined ? undefined : await this.#applyBesideLook(want, mode);
+      if (beside?.hostStands === true) return reportOf([beside.applied], false);
       const madeHost = await this.#makeHost();
-      const { plan, failed } = await this.#applyPlan(want, mode);
-      const lost = new Set(failed.map(({ portId }) => portId));
-      const done = (kind: PortChange["kind"]) =>
-        plan.changes
-          .filter((change) => change.kind === kind && change.portId !== "" && !lost.has(change.portId))
-          .map(({ portId }) => portId);
-      return {
-        added: done("added"),
-        replaced: done("replaced"),
-        removed: done("removed"),
-        failed: [...plan.failed, ...failed],
-        repairedBase: madeHost || plan.rebuildsBase,
-      };
+      const applied = await this.#applyPlan(want, mode);
+      return reportOf(beside === undefined ? [applied] : [beside.applied, applied], madeHost);
     });
   }
 
@@ -140,6 +137,25 @@ export class KernelDatapath implements Datapath {
     this.#rtnetlink.close();
   }
 
+  /**
+   * Where our tables stand, the interface does too, nearly always: it is looked for while nft works. Rules that name one
+   * that is gone do no harm meanwhile, and are made anew once it is back.
+   */
+  async #applyBesideLook(
+    want: readonly Plumbing[],
+    mode: SyncMode,
+  ): Promise<{ readonly applied: Applied; readonly hostStands: boolean } | undefined> {
+    const [looked, applied] = await Promise.allSettled([
+      missingSteps(this.#rtnetlink),
+      this.#applyPlan(want, mode),
+    ]);
+    if (looked.status === "rejected") throw looked.reason;
+    const hostStands = looked.value.length === 0;
+    if (applied.status === "fulfilled") return { applied: applied.value, hostStands };
+    if (hostStands) throw applied.reason;
+    return undefined;
+  }
+
   async #makeHost(): Promise<boolean> {
     let missing: readonly HostStep[] = [];
     for (let round = 0; round < HOST_ROUNDS; round++) {
@@ -157,10 +173,7 @@ export class KernelDatapath implements Datapath {
     );
   }
 
-  async #applyPlan(
-    want: readonly Plumbing[],
-    mode: SyncMode,
-  ): Promise<{ readonly plan: Plan; readonly failed: SyncReport["failed"] }> {
+  async #applyPlan(want: readonly Plumbing[], mode: SyncMode): Promise<Applied> {
     for (let tries = 1; ; tries++) {
       const { ruleset, generation } = await this.#planBase(mode);
       const plan = planOf(ruleset, want, mode);
@@ -310,6 +323,28 @@ export class KernelDatapath implements Datapath {
     this.#turn = result.catch(() => undefined);
     return result;
   }
+}
+
+/** @param rounds What was planned and done, one after the other; the last says what stands. */
+function reportOf(rounds: readonly Applied[], madeHost: boolean): SyncReport {
+  const done = (kind: PortChange["kind"]) => [
+    ...new Set(
+      rounds.flatMap(({ plan, failed }) => {
+        const lost = new Set(failed.map(({ portId }) => portId));
+        return plan.changes
+          .filter((change) => change.kind === kind && change.portId !== "" && !lost.has(change.portId))
+          .map(({ portId }) => portId);
+      }),
+    ),
+  ];
+  const last = rounds.at(-1);
+  return {
+    added: done("added"),
+    replaced: done("replaced"),
+    removed: done("removed"),
+    failed: [...(last?.plan.failed ?? []), ...(last?.failed ?? [])],
+    repairedBase: madeHost || rounds.some(({ plan }) => plan.rebuildsBase),
+  };
 }
 
 function sameRuleset(a: Ruleset, b: Ruleset): boolean {

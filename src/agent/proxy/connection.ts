@@ -82,8 +82,8 @@ export class Connection implements SharedConnection {
 
   /** Whether an answer is waiting to be read and none of it has been for that long. */
   isStuck(now: number, forMs: number): boolean {
-    const { bytesWritten, writableLength } = this.socket;
-    const sent = bytesWritten - writableLength;
+    const { writableLength } = this.socket;
+    const sent = writableLength === 0 ? 0 : this.socket.bytesWritten - writableLength;
     if (writableLength === 0 || sent !== this.#written) {
       this.#written = sent;
       this.#stuckSince = now;

@@ -52,7 +52,7 @@ class HttpProxy implements MetadataProxy, Desk, Register {
   readonly #stopWatching: () => void;
   readonly #ticker: NodeJS.Timeout;
   #serial = 0;
-  #sweepConnectionsAt = 0;
+  #swept = 0;
 
   constructor({ tenures, settings, log }: ProxyOptions) {
     this.#tenures = tenures;
@@ -246,14 +246,17 @@ class HttpProxy implements MetadataProxy, Desk, Register {
 
   #tick(now: number): void {
     this.context.upstream.tick(now);
-    for (const { pending } of this.#connections.list()) {
+    const connections = this.#connections.list();
+    for (const { pending } of connections) {
       if (pending.length === 0) continue;
       for (const request of [...pending]) if (now > request.deadlineAt) request.expire();
     }
     for (const flight of this.#retrying) if (now >= flight.retryAt) flight.retry();
-    if (now < this.#sweepConnectionsAt) return;
-    this.#sweepConnectionsAt = now + 1000;
-    for (const connection of this.#connections.list()) this.#sweepConnection(connection, now);
+    // Some at a time: to look at a thousand at once would be felt by whoever asks just then.
+    for (let left = Math.ceil(connections.length / SWEEP_TICKS); left > 0; left--) {
+      const connection = connections[this.#swept++ % connections.length];
+      if (connection !== undefined) this.#sweepConnection(connection, now);
+    }
   }
 
   #sweepConnection(connection: Connection, now: number): void {
@@ -320,6 +323,8 @@ function oneTick(): Promise<void> {
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f-]{27}$/;
 const TICK_MS = 100;
+/** In so many ticks every connection is looked at about once. */
+const SWEEP_TICKS = 10;
 const MAX_CONNECTIONS_PER_PORT = 1_024;
 const MAX_CONNECTIONS = 8_192;
 const MAX_PIPELINED = 64;

@@ -7,6 +7,7 @@ import { emptyRuleset, isHeld, type Ruleset, readListing } from "./listing.ts";
 import type { Nft } from "./nft-process.ts";
 import { type Plan, type PortChange, planOf, planScript, rulesetAfter } from "./plan.ts";
 import type { Plumbing } from "./plumbing.ts";
+import { type Applied, reportOf } from "./report.ts";
 import type { Rtnetlink } from "./rtnetlink-socket.ts";
 
 /** Making one thing can make the next one due (an interface, then its addresses), and the kernel completes some later. */
@@ -26,12 +27,6 @@ interface Known {
   readonly marks: string;
   /** While it stands, nobody has changed any rule; undefined where somebody else did at the same time. */
   readonly generation: number | undefined;
-}
-
-/** A plan, and what of it the kernel refused. */
-interface Applied {
-  readonly plan: Plan;
-  readonly failed: SyncReport["failed"];
 }
 
 /** Stands for the mark of a table that is not there. */
@@ -323,28 +318,6 @@ export class KernelDatapath implements Datapath {
     this.#turn = result.catch(() => undefined);
     return result;
   }
-}
-
-/** @param rounds What was planned and done, one after the other; the last says what stands. */
-function reportOf(rounds: readonly Applied[], madeHost: boolean): SyncReport {
-  const done = (kind: PortChange["kind"]) => [
-    ...new Set(
-      rounds.flatMap(({ plan, failed }) => {
-        const lost = new Set(failed.map(({ portId }) => portId));
-        return plan.changes
-          .filter((change) => change.kind === kind && change.portId !== "" && !lost.has(change.portId))
-          .map(({ portId }) => portId);
-      }),
-    ),
-  ];
-  const last = rounds.at(-1);
-  return {
-    added: done("added"),
-    replaced: done("replaced"),
-    removed: done("removed"),
-    failed: [...(last?.plan.failed ?? []), ...(last?.failed ?? [])],
-    repairedBase: madeHost || rounds.some(({ plan }) => plan.rebuildsBase),
-  };
 }
 
 function sameRuleset(a: Ruleset, b: Ruleset): boolean {

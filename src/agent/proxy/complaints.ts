@@ -5,6 +5,7 @@ import type { PortShare } from "./port-share.ts";
 export class Complaints {
   readonly #log: Logger;
   #secretsDifferAt = Number.NEGATIVE_INFINITY;
+  #overtakenAt = Number.NEGATIVE_INFINITY;
 
   constructor(log: Logger) {
     this.#log = log;
@@ -17,6 +18,16 @@ export class Complaints {
     this.#log.error(
       { endpoint: endpointUrl },
       "the shared secrets differ: nova refuses our signature; set agent.openstack.metadata.shared_secret (mn-conf) to what nova has as [neutron] metadata_proxy_shared_secret",
+    );
+  }
+
+  overtaken(endpointUrl: string): void {
+    const now = performance.now();
+    if (now - this.#overtakenAt < REPEAT_MS) return;
+    this.#overtakenAt = now;
+    this.#log.warn(
+      { endpoint: endpointUrl },
+      "nova leaves requests unanswered while it answers later ones: they are asked again; a process of nova-api-metadata there may have stopped or wait for its database (QueuePool limit in its log)",
     );
   }
 

@@ -1,5 +1,6 @@
 import type { Answer, Joinable, Question, Waiter } from "./answer.ts";
 import type { Complaints } from "./complaints.ts";
+import { isSlowDocument } from "./documents.ts";
 import type { Guest } from "./guest.ts";
 import type { FairGate, PortShare, Turn } from "./port-share.ts";
 import type { ProxySettings } from "./settings.ts";
@@ -32,12 +33,14 @@ export class Flight implements AnswerListener, Joinable, Turn, Unheard {
   readonly waiters: Waiter[] = [];
   retryAt = 0;
   askedAt = 0;
+  answersBefore = 0;
   readonly #context: FlightContext;
   #state: "queued" | "asking" | "retrying" | "done" = "queued";
   #endpoint: Endpoint | undefined;
   #line: Line | undefined;
   #secretIndex = 0;
   #otherSecretTried = false;
+  #wasOvertaken = false;
   #tried: Set<Endpoint> | undefined;
   #rounds = 0;
   #cuts = 0;
@@ -102,9 +105,22 @@ export class Flight implements AnswerListener, Joinable, Turn, Unheard {
     if (endpoint === undefined || !this.question.isSafe) return;
     const tried = new Set(this.#tried).add(endpoint);
     if (nextOf(this.guest.ranking(this.#context.upstream), tried)?.state !== "healthy") return;
-    endpoint.settled(this, false);
-    this.#line?.abandon();
+    this.#turnFrom(endpoint);
     this.#tryElsewhere(endpoint);
+  }
+
+  overtaken(now: number): void {
+    const { settings, upstream, complaints } = this.#context;
+    const endpoint = this.#endpoint;
+    const hasWaited = now - this.askedAt > settings.holdMs / 2;
+    const { isSafe, path } = this.question;
+    if (endpoint === undefined || !hasWaited || this.#wasOvertaken || !isSafe || isSlowDocument(path)) return;
+    this.#wasOvertaken = true;
+    complaints.overtaken(endpoint.address.url);
+    this.#turnFrom(endpoint);
+    const others = new Set(this.#tried).add(endpoint);
+    if (nextOf(this.guest.ranking(upstream), others)?.state === "healthy") this.#tryElsewhere(endpoint);
+    else this.#ask(true);
   }
 
   onHead(status: number, statusText: string, headers: readonly string[]): void {
@@ -206,6 +222,12 @@ export class Flight implements AnswerListener, Joinable, Turn, Unheard {
     this.askedAt = performance.now();
     endpoint.asked(this);
     line.ask({ method, path, headers, headerLines, body, identity }, this);
+  }
+
+  /** Stops waiting for what was asked there. */
+  #turnFrom(endpoint: Endpoint): void {
+    endpoint.settled(this, false);
+    this.#line?.abandon();
   }
 
   #tryElsewhere(endpoint: Endpoint): void {

@@ -73,6 +73,43 @@ describe("when nova fails", () => {
     silent.close();
   });
 
+  it("asks again what sits in a stopped process of a nova that answers all others", async () => {
+    await using lab = await startLab({ holdMs: 2_000 });
+    // One of nova's processes takes every third connection, and answers nothing.
+    let stuck = 0;
+    lab.nova.fault = (_method, path) =>
+      path === HOSTNAME && stuck++ < 3 ? { kind: "slow", ms: 60_000 } : undefined;
+    const held = Promise.all([1, 2, 3].map((guest) => ask(lab, guest, HOSTNAME)));
+    await until(() => stuck === 3);
+    const others = Array.from({ length: 70 }, (_, n) =>
+      ask(lab, 4 + (n % 6), `/latest/meta-data/instance-id?${n}`),
+    );
+    expect((await Promise.all(others)).map(({ status }) => status)).toEqual(others.map(() => 200));
+    expect((await held).map(({ text }) => text)).toEqual(["guest-1", "guest-2", "guest-3"]);
+    expect(stuck).toBe(6);
+    expect(lab.log.lines.filter(({ message }) => /leaves requests unanswered/.test(message))).toHaveLength(1);
+    expect(lab.proxy.status().endpoints[0]?.state).toBe("healthy");
+  });
+
+  it("asks nothing again of a nova that is slow for all, and no password twice", async () => {
+    await using lab = await startLab({ holdMs: 600 });
+    lab.nova.fault = () => ({ kind: "slow", ms: 5_000 });
+    const statuses = Promise.all(
+      Array.from({ length: 80 }, (_, n) => ask(lab, 1 + (n % 9), `/latest/meta-data/instance-id?${n}`)),
+    );
+    expect(new Set((await statuses).map(({ status }) => status))).toEqual(new Set([504]));
+    expect(lab.nova.requests.length).toBeLessThanOrEqual(80);
+    lab.nova.fault = (method) => (method === "POST" ? { kind: "slow", ms: 5_000 } : undefined);
+    const before = lab.nova.requests.length;
+    const posted = ask(lab, 1, "/openstack/latest/password", { method: "POST", body: "secret" });
+    await until(() => lab.nova.requests.length === before + 1);
+    await Promise.all(
+      Array.from({ length: 80 }, (_, n) => ask(lab, 2, `/latest/meta-data/instance-id?${n}`)),
+    );
+    expect((await posted).status).toBe(504);
+    expect(lab.nova.requests.filter(({ method }) => method === "POST")).toHaveLength(1);
+  });
+
   it("leaves a slow nova its requests as long as it answers GET /", async () => {
     await using lab = await startLab({ holdMs: 4_000 });
     const other = await StandInNova.start({ secret: SECRET, instances });

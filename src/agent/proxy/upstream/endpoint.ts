@@ -12,8 +12,12 @@ export type EndpointState = "unknown" | "healthy" | "ejected";
 export interface Unheard {
   /** On the clock of `performance.now()`. */
   readonly askedAt: number;
+  /** How many answers the endpoint will have given when all that was asked before this has been answered. */
+  answersBefore: number;
   /** The endpoint is silent: asks another one, if there is any and it may. */
   stalled(): void;
+  /** The endpoint answers, but not this: asks again, if it has waited long and may. */
+  overtaken(now: number): void;
 }
 
 /**
@@ -32,6 +36,7 @@ export class Endpoint {
   /** What has been asked and has no answer yet, the oldest first. */
   readonly #unheard: Unheard[] = [];
   #heardAt = Number.NEGATIVE_INFINITY;
+  #answers = 0;
   /** Lines for any request, and the lean ones for requests without a body over plain HTTP. */
   readonly #idle = { any: [] as Line[], lean: [] as Line[] };
   readonly #readBuffer = Buffer.allocUnsafe(READ_BYTES);
@@ -68,13 +73,16 @@ export class Endpoint {
   }
 
   asked(question: Unheard): void {
+    question.answersBefore = this.#answers + this.#unheard.length;
     this.#unheard.push(question);
   }
 
   /** @param isAnswer Not that it came to nothing. */
   settled(question: Unheard, isAnswer: boolean): void {
     removeFrom(this.#unheard, question);
-    if (isAnswer) this.#heardAt = performance.now();
+    if (!isAnswer) return;
+    this.#heardAt = performance.now();
+    this.#answers++;
   }
 
   /** Something was odd: look at once whether nova is well, instead of judging by a guest's request. */
@@ -131,6 +139,15 @@ export class Endpoint {
       this.eject(`nothing heard for ${SILENT_MS} ms, not even to GET /`, now);
     }
     for (const question of [...this.#unheard]) question.stalled();
+  }
+
+  /**
+   * To be called with {@link tick}: finds questions that sit in a process of nova which has stopped, or wait for each
+   * other there, while the other processes answer. Where all of nova is slow, what was asked first is answered first.
+   */
+  findOvertaken(now: number): void {
+    for (const question of [...this.#unheard])
+      if (this.#answers - question.answersBefore >= MANY_OVERTAKERS) question.overtaken(now);
   }
 
   /** Ends what is idle now and what becomes idle later; what is being asked is answered. */
@@ -218,6 +235,8 @@ const PROBE_TIMEOUT_MS = 2_000;
 /** How long nothing may be heard before `GET /` is asked, and before that is enough. */
 const SUSPECT_MS = 250;
 const SILENT_MS = 800;
+/** As many as one process of nova has at a time, twice. @source nova-api-metadata-uwsgi.ini of Debian: 32 threads */
+const MANY_OVERTAKERS = 64;
 const MIN_BACK_OFF_MS = 250;
 const MAX_BACK_OFF_MS = 5_000;
 const MAX_IDLE_LINES = 128;

@@ -34,6 +34,7 @@ export class Upstream {
   tick(now: number): void {
     for (const endpoint of this.#endpoints) {
       endpoint.tick(now);
+      endpoint.findOvertaken(now);
       if (this.#endpoints.length > 1) endpoint.watch(now);
     }
   }

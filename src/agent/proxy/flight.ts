@@ -33,7 +33,7 @@ export class Flight implements AnswerListener, Joinable, Turn, Unheard {
   readonly waiters: Waiter[] = [];
   retryAt = 0;
   askedAt = 0;
-  answersBefore = 0;
+  overtakers = 0;
   readonly #context: FlightContext;
   #state: "queued" | "asking" | "retrying" | "done" = "queued";
   #endpoint: Endpoint | undefined;

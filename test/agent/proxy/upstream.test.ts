@@ -1,8 +1,11 @@
 import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { connect, createServer, type Socket } from "node:net";
+import { createServer as createHttpServer } from "node:http";
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
 import { Secret } from "../../../src/config/secret.ts";
 import { StandInNova } from "../../support/nova.ts";
@@ -108,6 +111,22 @@ describe("when nova fails", () => {
     );
     expect((await posted).status).toBe(504);
     expect(lab.nova.requests.filter(({ method }) => method === "POST")).toHaveLength(1);
+  });
+
+  it("stays with a nova that is too busy for GET / but answers guests", { timeout: 10_000 }, async () => {
+    const busy = createHttpServer((req, res) => {
+      if (req.url !== "/") res.end("busy");
+    }).listen(0, "127.0.0.1");
+    await once(busy, "listening");
+    const { port } = busy.address() as AddressInfo;
+    await using lab = await startLab();
+    lab.proxy.reconfigure({ ...lab.settings, novaUrls: [`http://127.0.0.1:${port}`] });
+    for (const began = performance.now(); performance.now() - began < 4_700; await sleep(100))
+      expect((await ask(lab, 1, HOSTNAME)).text).toBe("busy");
+    expect(lab.proxy.status().endpoints).toMatchObject([{ state: "healthy" }]);
+    expect(lab.log.lines.filter(({ message }) => /nova cannot be reached/.test(message))).toEqual([]);
+    busy.closeAllConnections();
+    busy.close();
   });
 
   it("leaves a slow nova its requests as long as it answers GET /", async () => {

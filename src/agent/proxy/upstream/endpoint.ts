@@ -12,8 +12,8 @@ export type EndpointState = "unknown" | "healthy" | "ejected";
 export interface Unheard {
   /** On the clock of `performance.now()`. */
   readonly askedAt: number;
-  /** How many answers the endpoint will have given when all that was asked before this has been answered. */
-  answersBefore: number;
+  /** How many questions that were asked later have been answered. */
+  overtakers: number;
   /** The endpoint is silent: asks another one, if there is any and it may. */
   stalled(): void;
   /** The endpoint answers, but not this: asks again, if it has waited long and may. */
@@ -36,7 +36,6 @@ export class Endpoint {
   /** What has been asked and has no answer yet, the oldest first. */
   readonly #unheard: Unheard[] = [];
   #heardAt = Number.NEGATIVE_INFINITY;
-  #answers = 0;
   /** Lines for any request, and the lean ones for requests without a body over plain HTTP. */
   readonly #idle = { any: [] as Line[], lean: [] as Line[] };
   readonly #readBuffer = Buffer.allocUnsafe(READ_BYTES);
@@ -73,16 +72,20 @@ export class Endpoint {
   }
 
   asked(question: Unheard): void {
-    question.answersBefore = this.#answers + this.#unheard.length;
+    question.overtakers = 0;
     this.#unheard.push(question);
   }
 
   /** @param isAnswer Not that it came to nothing. */
   settled(question: Unheard, isAnswer: boolean): void {
+    if (isAnswer) {
+      this.#heardAt = performance.now();
+      for (const earlier of this.#unheard) {
+        if (earlier === question) break;
+        earlier.overtakers++;
+      }
+    }
     removeFrom(this.#unheard, question);
-    if (!isAnswer) return;
-    this.#heardAt = performance.now();
-    this.#answers++;
   }
 
   /** Something was odd: look at once whether nova is well, instead of judging by a guest's request. */
@@ -147,7 +150,7 @@ export class Endpoint {
    */
   findOvertaken(now: number): void {
     for (const question of [...this.#unheard])
-      if (this.#answers - question.answersBefore >= MANY_OVERTAKERS) question.overtaken(now);
+      if (question.overtakers >= MANY_OVERTAKERS) question.overtaken(now);
   }
 
   /** Ends what is idle now and what becomes idle later; what is being asked is answered. */
@@ -206,13 +209,19 @@ export class Endpoint {
     else this.eject(`GET / failed: ${error.message}`, performance.now());
   }
 
-  /** A nova that builds metadata for many guests at once is slow, not gone: it takes two to be out. */
+  /**
+   * A nova that builds metadata for many guests at once is slow, not gone: while it answers any of them it stays in, since
+   * those would have to be built elsewhere once more, and else it takes two to be out.
+   */
   #probeTimedOut(now: number): void {
     this.#probe?.line.abandon();
     this.#probe = undefined;
+    if (now - this.#heardAt < PROBE_TIMEOUT_MS) return;
     this.#slowProbes++;
-    if (this.#slowProbes >= 2) this.eject(`GET / not answered within ${PROBE_TIMEOUT_MS} ms, twice`, now);
-    else this.#probeAt = now;
+    this.#probeAt = now;
+    if (this.#slowProbes < 2) return;
+    this.eject(`GET / not answered within ${PROBE_TIMEOUT_MS} ms, twice`, now);
+    for (const question of [...this.#unheard]) question.stalled();
   }
 }
 
@@ -235,8 +244,8 @@ const PROBE_TIMEOUT_MS = 2_000;
 /** How long nothing may be heard before `GET /` is asked, and before that is enough. */
 const SUSPECT_MS = 250;
 const SILENT_MS = 800;
-/** As many as one process of nova has at a time, twice. @source nova-api-metadata-uwsgi.ini of Debian: 32 threads */
-const MANY_OVERTAKERS = 64;
+/** As many as one process of nova has at a time. @source nova-api-metadata-uwsgi.ini of Debian: 32 threads */
+const MANY_OVERTAKERS = 32;
 const MIN_BACK_OFF_MS = 250;
 const MAX_BACK_OFF_MS = 5_000;
 const MAX_IDLE_LINES = 128;

@@ -112,9 +112,10 @@ export class Flight implements AnswerListener, Joinable, Turn, Unheard {
   overtaken(now: number): void {
     const { settings, upstream, complaints } = this.#context;
     const endpoint = this.#endpoint;
-    const hasWaited = now - this.askedAt > settings.holdMs / 2;
     const { isSafe, path } = this.question;
-    if (endpoint === undefined || !hasWaited || this.#wasOvertaken || !isSafe || isSlowDocument(path)) return;
+    const hasMs = isSlowDocument(path) ? settings.slowDocumentMs : settings.holdMs;
+    const hasWaited = now - this.askedAt > hasMs / 2;
+    if (endpoint === undefined || !hasWaited || this.#wasOvertaken || !isSafe) return;
     this.#wasOvertaken = true;
     complaints.overtaken(endpoint.address.url);
     this.#turnFrom(endpoint);

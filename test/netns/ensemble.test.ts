@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { memberOf, nowMs } from "../support/crowd.ts";
 import { EnsembleHost } from "../support/ensemble-host.ts";
@@ -25,6 +26,8 @@ describe("an agent on an ensemble of three, while ten guests ask", () => {
   beforeEach(() => {
     host.crowd.poll(host.guests, ASK_EVERY_MS);
     return async () => {
+      // However soon it was over: the guests ask on for a while.
+      await sleep(10 * ASK_EVERY_MS);
       const attempts = await host.crowd.stopPolling();
       expect(attempts.filter(({ outcome }) => outcome !== "own")).toEqual([]);
       expect(attempts.length).toBeGreaterThan(GUESTS * 5);

@@ -4,17 +4,15 @@ import type { PortShare } from "./port-share.ts";
 /** The log lines that guests can cause: one a minute for each port and matter, so that none can fill the log. */
 export class Complaints {
   readonly #log: Logger;
-  #secretsDifferAt = Number.NEGATIVE_INFINITY;
-  #overtakenAt = Number.NEGATIVE_INFINITY;
+  /** When the last line that is about no port was logged, by what it was about. */
+  readonly #loggedAt = new Map<string, number>();
 
   constructor(log: Logger) {
     this.#log = log;
   }
 
   secretsDiffer(endpointUrl: string): void {
-    const now = performance.now();
-    if (now - this.#secretsDifferAt < REPEAT_MS) return;
-    this.#secretsDifferAt = now;
+    if (!isDue(this.#loggedAt, "secrets")) return;
     this.#log.error(
       { endpoint: endpointUrl },
       "the shared secrets differ: nova refuses our signature; set agent.openstack.metadata.shared_secret (mn-conf) to what nova has as [neutron] metadata_proxy_shared_secret",
@@ -22,9 +20,7 @@ export class Complaints {
   }
 
   overtaken(endpointUrl: string): void {
-    const now = performance.now();
-    if (now - this.#overtakenAt < REPEAT_MS) return;
-    this.#overtakenAt = now;
+    if (!isDue(this.#loggedAt, "overtaken")) return;
     this.#log.warn(
       { endpoint: endpointUrl },
       "nova leaves requests unanswered while it answers later ones: they are asked again; a process of nova-api-metadata there may have stopped or wait for its database (QueuePool limit in its log)",
@@ -69,11 +65,17 @@ export class Complaints {
   }
 
   #once(share: PortShare, matter: string, fields: object, message: string): void {
-    const now = performance.now();
-    if (now - (share.loggedAt.get(matter) ?? Number.NEGATIVE_INFINITY) < REPEAT_MS) return;
-    share.loggedAt.set(matter, now);
+    if (!isDue(share.loggedAt, matter)) return;
     this.#log.warn({ portId: share.name, ...fields }, message);
   }
+}
+
+/** Whether a line about that may be logged now; if so, it counts as logged. */
+function isDue(loggedAt: Map<string, number>, matter: string): boolean {
+  const now = performance.now();
+  if (now - (loggedAt.get(matter) ?? Number.NEGATIVE_INFINITY) < REPEAT_MS) return false;
+  loggedAt.set(matter, now);
+  return true;
 }
 
 const REPEAT_MS = 60_000;

@@ -103,14 +103,13 @@ export class Flight implements AnswerListener, Joinable, Turn, Unheard {
   stalled(): void {
     const endpoint = this.#endpoint;
     if (endpoint === undefined || !this.question.isSafe) return;
-    const tried = new Set(this.#tried).add(endpoint);
-    if (nextOf(this.guest.ranking(this.#context.upstream), tried)?.state !== "healthy") return;
+    if (!this.#mayGoElsewhere(endpoint)) return;
     this.#turnFrom(endpoint);
     this.#tryElsewhere(endpoint);
   }
 
   overtaken(now: number): void {
-    const { settings, upstream, complaints } = this.#context;
+    const { settings, complaints } = this.#context;
     const endpoint = this.#endpoint;
     const { isSafe, path } = this.question;
     const hasMs = isSlowDocument(path) ? settings.slowDocumentMs : settings.holdMs;
@@ -119,8 +118,7 @@ export class Flight implements AnswerListener, Joinable, Turn, Unheard {
     this.#wasOvertaken = true;
     complaints.overtaken(endpoint.address.url);
     this.#turnFrom(endpoint);
-    const others = new Set(this.#tried).add(endpoint);
-    if (nextOf(this.guest.ranking(upstream), others)?.state === "healthy") this.#tryElsewhere(endpoint);
+    if (this.#mayGoElsewhere(endpoint)) this.#tryElsewhere(endpoint);
     else this.#ask(true);
   }
 
@@ -223,6 +221,11 @@ export class Flight implements AnswerListener, Joinable, Turn, Unheard {
     this.askedAt = performance.now();
     endpoint.asked(this);
     line.ask({ method, path, headers, headerLines, body, identity }, this);
+  }
+
+  #mayGoElsewhere(endpoint: Endpoint): boolean {
+    const tried = new Set(this.#tried).add(endpoint);
+    return nextOf(this.guest.ranking(this.#context.upstream), tried)?.state === "healthy";
   }
 
   /** Stops waiting for what was asked there. */

@@ -78,7 +78,7 @@ describe("when nova fails", () => {
 
   it("asks again what sits in a stopped process of a nova that answers all others", async () => {
     await using lab = await startLab({ holdMs: 2_000 });
-    // One of nova's processes takes every third connection, and answers nothing.
+    // The first three reach a process of nova that answers nothing.
     let stuck = 0;
     lab.nova.fault = (_method, path) =>
       path === HOSTNAME && stuck++ < 3 ? { kind: "slow", ms: 60_000 } : undefined;

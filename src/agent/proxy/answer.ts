@@ -1,3 +1,5 @@
+import type { AnswerHead } from "./http/answer-head.ts";
+
 /** What a guest asks for, screened. */
 export interface Question {
   readonly method: string;
@@ -22,14 +24,8 @@ export function keyOf({ method, path, headerLines }: Question): string {
 
 /** A whole answer of nova, ready for any number of guests' requests. */
 export interface Answer {
-  readonly status: number;
-  readonly statusText: string;
-  /** Without the hop-by-hop ones. */
-  readonly headers: readonly string[];
-  /**
-   * As text it is latin1, a character for each byte, and the headers tell its length: what is small and comes whole goes
-   * through so at the least cost.
-   */
+  readonly head: AnswerHead;
+  /** As text it is latin1, a character for each byte: what is small and comes whole goes through so at the least cost. */
   readonly body: Buffer | string;
 }
 
@@ -42,7 +38,7 @@ export interface Waiter {
    *
    * @param resume To be called when a part was too much and more is wanted.
    */
-  begin(status: number, statusText: string, headers: readonly string[], resume: () => void): void;
+  begin(head: AnswerHead, resume: () => void): void;
   /** False when no more is wanted for now. */
   part(chunk: Buffer): boolean;
   finish(): void;

@@ -1,4 +1,4 @@
-import type { IncomingMessage } from "node:http";
+import type { BodyListener } from "./http/conversation.ts";
 import type { PortShare } from "./port-share.ts";
 
 /** How the reading of a guest's request body ended. */
@@ -17,44 +17,50 @@ export function isHopeless(announced: number | undefined, expectsContinue: boole
 }
 
 /**
- * Reads a request body whole, within the limits of one request and of all requests of its port. What is too
- * much is read and dropped for a while, so that the guest reads our answer instead of a broken connection.
- *
- * @returns Gives back the share of the port's budget.
+ * Takes a request body whole, within the limits of one request and of all requests of its port. What is too much is
+ * taken and dropped for a while, so that the guest reads our answer instead of a broken connection.
  */
-export function collectBody(
-  req: IncomingMessage,
-  share: PortShare,
-  done: (outcome: BodyOutcome) => void,
-): () => void {
-  let chunks: Buffer[] = [];
-  let size = 0;
-  let held = 0;
-  let released = false;
-  req.on("data", (chunk: Buffer) => {
-    size += chunk.length;
-    if (released) return;
-    if (size > MAX_DROPPED_BYTES) done({ kind: "too-large", isRead: false });
-    if (size > MAX_BODY_BYTES || share.bodyBytes > MAX_PORT_BODY_BYTES) {
-      chunks = [];
+export class BodyCollector implements BodyListener {
+  readonly #share: PortShare;
+  readonly #done: (outcome: BodyOutcome) => void;
+  #chunks: Buffer[] = [];
+  #size = 0;
+  #held = 0;
+  #isReleased = false;
+
+  constructor(share: PortShare, done: (outcome: BodyOutcome) => void) {
+    this.#share = share;
+    this.#done = done;
+  }
+
+  bodyPart(part: Buffer): void {
+    const share = this.#share;
+    this.#size += part.length;
+    if (this.#isReleased) return;
+    if (this.#size > MAX_DROPPED_BYTES) this.#done({ kind: "too-large", isRead: false });
+    if (this.#size > MAX_BODY_BYTES || share.bodyBytes > MAX_PORT_BODY_BYTES) {
+      this.#chunks = [];
       return;
     }
-    chunks.push(chunk);
-    held += chunk.length;
-    share.bodyBytes += chunk.length;
-  });
-  req.on("end", () => {
-    if (released) return;
-    if (size > MAX_BODY_BYTES) done({ kind: "too-large", isRead: true });
-    else if (held < size) done({ kind: "over-budget" });
-    else done({ kind: "whole", body: Buffer.concat(chunks) });
-  });
-  return () => {
-    if (released) return;
-    released = true;
-    chunks = [];
-    share.bodyBytes -= held;
-  };
+    this.#chunks.push(part);
+    this.#held += part.length;
+    share.bodyBytes += part.length;
+  }
+
+  bodyWhole(): void {
+    if (this.#isReleased) return;
+    if (this.#size > MAX_BODY_BYTES) this.#done({ kind: "too-large", isRead: true });
+    else if (this.#held < this.#size) this.#done({ kind: "over-budget" });
+    else this.#done({ kind: "whole", body: Buffer.concat(this.#chunks) });
+  }
+
+  /** Gives back the share of the port's budget. */
+  release(): void {
+    if (this.#isReleased) return;
+    this.#isReleased = true;
+    this.#chunks = [];
+    this.#share.bodyBytes -= this.#held;
+  }
 }
 
 const MAX_DROPPED_BYTES = 1024 * 1024;

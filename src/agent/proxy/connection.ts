@@ -1,6 +1,14 @@
 import type { Socket } from "node:net";
 import type { Tenure } from "../ports/tenure.ts";
 import type { Guest } from "./guest.ts";
+import {
+  type BodyListener,
+  Conversation,
+  type ConversationHandler,
+  type Fault,
+} from "./http/conversation.ts";
+import type { Reply } from "./http/reply.ts";
+import type { RequestHead, RequestParsers } from "./http/request-parser.ts";
 import { removeFrom } from "./lists.ts";
 import type { PortShare, SharedConnection } from "./port-share.ts";
 
@@ -12,6 +20,9 @@ export interface Register {
   guestOf(tenure: Tenure): Guest;
   /** The share of a port, or of an address that no port is known of. */
   shareOf(name: string): PortShare;
+  requested(connection: Connection, head: RequestHead, reply: Reply): BodyListener | undefined;
+  malformed(connection: Connection, fault: Fault): void;
+  closed(connection: Connection): void;
 }
 
 /** A request that has not been answered. */
@@ -26,9 +37,10 @@ export interface PendingRequest {
 }
 
 /** One TCP connection of a guest: whose it is, and what of it is unanswered. */
-export class Connection implements SharedConnection {
+export class Connection implements SharedConnection, ConversationHandler {
   readonly socket: Socket;
   readonly peerAddress: string;
+  readonly conversation: Conversation;
   readonly pending: PendingRequest[] = [];
   /** Its place among all connections of the proxy. */
   index = 0;
@@ -41,7 +53,7 @@ export class Connection implements SharedConnection {
   #written = 0;
   #stuckSince = 0;
 
-  constructor(socket: Socket, register: Register, now: number) {
+  constructor(socket: Socket, register: Register, parsers: RequestParsers, now: number) {
     this.socket = socket;
     this.peerAddress = socket.remoteAddress ?? "";
     this.#register = register;
@@ -49,6 +61,21 @@ export class Connection implements SharedConnection {
     const tenure = register.tenureOf(this.peerAddress);
     this.share = register.shareOf(tenure?.portId ?? this.peerAddress);
     this.share.connections.push(this);
+    this.conversation = new Conversation(socket, parsers, this, now);
+  }
+
+  requested(head: RequestHead, reply: Reply): BodyListener | undefined {
+    return this.#register.requested(this, head, reply);
+  }
+
+  malformed(fault: Fault): void {
+    this.#register.malformed(this, fault);
+  }
+
+  closed(): void {
+    removeFrom(this.share.connections, this);
+    for (const request of [...this.pending]) request.abandon();
+    this.#register.closed(this);
   }
 
   /**
@@ -89,11 +116,6 @@ export class Connection implements SharedConnection {
       this.#stuckSince = now;
     }
     return now - this.#stuckSince > forMs;
-  }
-
-  close(): void {
-    removeFrom(this.share.connections, this);
-    for (const request of [...this.pending]) request.abandon();
   }
 
   #join(share: PortShare): void {

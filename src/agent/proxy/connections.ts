@@ -1,4 +1,3 @@
-import type { Socket } from "node:net";
 import type { Connection } from "./connection.ts";
 
 /** All open connections of guests. */
@@ -23,7 +22,6 @@ export class Connections {
 
   add(connection: Connection): void {
     connection.index = this.#all.push(connection) - 1;
-    (connection.socket as GuestSocket)[CONNECTION] = connection; // ours alone, by a symbol
   }
 
   delete(connection: Connection): void {
@@ -32,15 +30,4 @@ export class Connections {
     last.index = connection.index;
     this.#all[last.index] = last;
   }
-
-  of(socket: Socket): Connection | undefined {
-    return (socket as GuestSocket)[CONNECTION]; // as in add()
-  }
-}
-
-/** On the socket itself, which costs less than a table of all sockets that come and go. */
-const CONNECTION = Symbol("connection");
-
-interface GuestSocket extends Socket {
-  [CONNECTION]?: Connection;
 }

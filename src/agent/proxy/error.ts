@@ -1,5 +1,10 @@
 /** Why the proxy could not start listening or take its settings. */
-export type ProxyErrorCode = "address-in-use" | "address-not-available" | "listen-failed" | "bad-settings";
+export type ProxyErrorCode =
+  | "address-in-use"
+  | "address-not-available"
+  | "listen-failed"
+  | "bad-settings"
+  | "unknown-node";
 
 /** The one error of the proxy. `message` is a sentence for an operator, with the remedy. */
 export class ProxyError extends Error {

@@ -2,6 +2,7 @@ import type { Answer, Joinable, Question, Waiter } from "./answer.ts";
 import type { Complaints } from "./complaints.ts";
 import { isSlowDocument } from "./documents.ts";
 import type { Guest } from "./guest.ts";
+import { AnswerHead } from "./http/answer-head.ts";
 import type { FairGate, PortShare, Turn } from "./port-share.ts";
 import type { ProxySettings } from "./settings.ts";
 import type { Endpoint, Unheard } from "./upstream/endpoint.ts";
@@ -44,9 +45,7 @@ export class Flight implements AnswerListener, Joinable, Turn, Unheard {
   #tried: Set<Endpoint> | undefined;
   #rounds = 0;
   #cuts = 0;
-  #status = 0;
-  #statusText = "";
-  #headers: readonly string[] = [];
+  #head: AnswerHead = NO_HEAD;
   #text: string | undefined;
   #chunks: Buffer[] = [];
   #size = 0;
@@ -122,11 +121,9 @@ export class Flight implements AnswerListener, Joinable, Turn, Unheard {
     else this.#ask(true);
   }
 
-  onHead(status: number, statusText: string, headers: readonly string[]): void {
+  onHead(head: AnswerHead): void {
     this.#endpoint?.settled(this, true);
-    this.#status = status;
-    this.#statusText = statusText;
-    this.#headers = headers;
+    this.#head = head;
   }
 
   onWholeBody(text: string): void {
@@ -152,10 +149,10 @@ export class Flight implements AnswerListener, Joinable, Turn, Unheard {
       this.#stream.finish();
       return;
     }
-    if (this.#status === 403 && this.#tryOtherSecret(endpoint)) return;
-    if (this.#status !== 403) endpoint.secretIndex = this.#secretIndex;
+    if (this.#head.status === 403 && this.#tryOtherSecret(endpoint)) return;
+    if (this.#head.status !== 403) endpoint.secretIndex = this.#secretIndex;
     const answer = this.#takeAnswer();
-    if (answer.status === 503 && this.question.isSafe) {
+    if (answer.head.status === 503 && this.question.isSafe) {
       this.#unavailable = answer;
       this.#tryElsewhere(endpoint);
       return;
@@ -269,7 +266,7 @@ export class Flight implements AnswerListener, Joinable, Turn, Unheard {
     this.waiters.push(first);
     this.#stream = first;
     if (this.isShared) this.guest.withdraw(this);
-    first.begin(this.#status, this.#statusText, this.#headers, () => this.#resume());
+    first.begin(this.#head, () => this.#resume());
     for (const chunk of this.#chunks.splice(0)) this.#forward(first, chunk);
     for (const waiter of rest) waiter.askAlone();
   }
@@ -289,7 +286,7 @@ export class Flight implements AnswerListener, Joinable, Turn, Unheard {
   #takeAnswer(): Answer {
     const [only = EMPTY] = this.#chunks;
     const body = this.#text ?? (this.#chunks.length > 1 ? Buffer.concat(this.#chunks) : only);
-    const answer = { status: this.#status, statusText: this.#statusText, headers: this.#headers, body };
+    const answer = { head: this.#head, body };
     this.#forgetAnswer();
     return answer;
   }
@@ -330,4 +327,5 @@ const HELD_WHOLE_BYTES = 256 * 1024;
 const MIN_RETRY_MS = 50;
 const MAX_RETRY_MS = 400;
 const EMPTY = Buffer.alloc(0);
+const NO_HEAD = new AnswerHead(502, "Bad Gateway", []);
 const NONE: ReadonlySet<Endpoint> = new Set();

@@ -16,6 +16,8 @@ export type Screened =
       readonly imdsTtl: string | undefined;
       /** Whether the guest sent an X-Forwarded-For: a sign that something in it was talked into asking. */
       readonly wasForwarded: boolean;
+      /** The value of an Expect header. */
+      readonly expects: string | undefined;
     }
   | { readonly kind: "refuse"; readonly status: number; readonly reason: string };
 
@@ -36,6 +38,7 @@ export function screenRequest(raw: readonly string[], isHttp11: boolean): Screen
   let imdsToken: string | undefined;
   let imdsTtl: string | undefined;
   let wasForwarded = false;
+  let expects: string | undefined;
   for (let i = 0; i < raw.length; i += 2) {
     const name = raw[i] as string; // node's list holds pairs
     const value = raw[i + 1] as string;
@@ -69,6 +72,9 @@ export function screenRequest(raw: readonly string[], isHttp11: boolean): Screen
       case "forwarded":
         wasForwarded = true;
         break;
+      case "expect":
+        if (!name.includes("_")) expects = value;
+        break;
       case "drop":
         break;
     }
@@ -76,7 +82,7 @@ export function screenRequest(raw: readonly string[], isHttp11: boolean): Screen
   if (hosts === 0 && isHttp11) return refuse(400, "no Host header");
   const kept = named === undefined ? headers : without(headers, named);
   const headerLines = headerLinesOf(kept);
-  return { kind: "pass", headers: kept, headerLines, bodyLength, imdsToken, imdsTtl, wasForwarded };
+  return { kind: "pass", headers: kept, headerLines, bodyLength, imdsToken, imdsTtl, wasForwarded, expects };
 }
 
 /** The headers of nova's answer that a guest gets: all but the hop-by-hop ones. */
@@ -134,7 +140,8 @@ type Rule =
   | "transfer-encoding"
   | "token"
   | "token-ttl"
-  | "forwarded";
+  | "forwarded"
+  | "expect";
 const REQUEST_RULES: ReadonlyMap<string, Rule> = new Map<string, Rule>([
   ...[...HOP_BY_HOP].map((name): [string, Rule] => [name, "drop"]),
   ["host", "host"],
@@ -143,7 +150,7 @@ const REQUEST_RULES: ReadonlyMap<string, Rule> = new Map<string, Rule>([
   ["x-aws-ec2-metadata-token", "token"],
   ["x-aws-ec2-metadata-token-ttl-seconds", "token-ttl"],
   ["content-length", "content-length"],
-  ["expect", "drop"],
+  ["expect", "expect"],
   ["x-forwarded-for", "forwarded"],
   ["x-instance-id", "drop"],
   ["x-tenant-id", "drop"],

@@ -1,5 +1,4 @@
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import type { Socket } from "node:net";
+import { createServer, type Server, type Socket } from "node:net";
 import type { Logger } from "../log.ts";
 import type { Tenure, TenureLookup } from "../ports/tenure.ts";
 import { type Answer, keyOf } from "./answer.ts";
@@ -10,7 +9,10 @@ import { isCacheable } from "./documents.ts";
 import type { Flight, FlightContext } from "./flight.ts";
 import { Guest } from "./guest.ts";
 import { type Desk, GuestRequest } from "./guest-request.ts";
-import { addressOf, answerMalformed, faultOf, SERVER_OPTIONS, startListening } from "./listener.ts";
+import type { BodyListener, Fault } from "./http/conversation.ts";
+import type { Reply } from "./http/reply.ts";
+import { type RequestHead, RequestParsers } from "./http/request-parser.ts";
+import { addressOf, FAULTS, SERVER_OPTIONS, startListening } from "./listener.ts";
 import { removeFrom } from "./lists.ts";
 import { Pace } from "./pace.ts";
 import { FairGate, PortShare } from "./port-share.ts";
@@ -30,7 +32,7 @@ export function createProxy(options: ProxyOptions): MetadataProxy {
   return new HttpProxy(options);
 }
 
-/** The proxy on node:http towards the guests and undici towards nova. */
+/** The proxy: HTTP/1 as node:http reads it towards the guests, undici and a leaner line towards nova. */
 class HttpProxy implements MetadataProxy, Desk, Register {
   context: FlightContext;
   version = 0;
@@ -45,6 +47,7 @@ class HttpProxy implements MetadataProxy, Desk, Register {
   #listeners: readonly { readonly server: Server; readonly wanted: ListenAddress; readonly bound: string }[] =
     [];
   readonly #connections = new Connections();
+  readonly #parsers = new RequestParsers();
   readonly #shares = new Map<string, PortShare>();
   readonly #guests = new WeakMap<Tenure, Guest>();
   readonly #counters: Record<string, number> = {};
@@ -68,16 +71,7 @@ class HttpProxy implements MetadataProxy, Desk, Register {
   }
 
   async listen(address: ListenAddress): Promise<void> {
-    const server = createServer(SERVER_OPTIONS);
-    server.on("connection", (socket: Socket) => this.#connected(socket));
-    server.on("request", (req, res) => this.#requested(req, res, false));
-    server.on("checkContinue", (req, res) => this.#requested(req, res, true));
-    server.on("connect", (_req, socket: Socket) =>
-      answerMalformed(socket, 405, "CONNECT is not served here"),
-    );
-    server.on("clientError", (error: NodeJS.ErrnoException, socket: Socket) =>
-      this.#malformed(error, socket),
-    );
+    const server = createServer(SERVER_OPTIONS, (socket) => this.#connected(socket));
     const before = this.#listeners.filter(({ wanted }) => isSameAddress(wanted, address));
     for (const { server: old } of before) old.close();
     this.#listeners = this.#listeners.filter((listener) => !before.includes(listener));
@@ -164,6 +158,28 @@ class HttpProxy implements MetadataProxy, Desk, Register {
     return share;
   }
 
+  requested(connection: Connection, head: RequestHead, reply: Reply): BodyListener | undefined {
+    if (connection.pending.length >= MAX_PIPELINED) {
+      connection.socket.destroy();
+      return undefined;
+    }
+    return new GuestRequest(this, connection, head, reply, ++this.#serial).receive(head);
+  }
+
+  /** What the parser refused: answered here, never seen by nova. */
+  malformed({ pending, socket, conversation }: Connection, fault: Fault): void {
+    if (fault !== "connect") this.count("malformed");
+    const { status, text, reason } = FAULTS[fault];
+    const [request, another] = pending;
+    if (request === undefined) conversation.refuse(status, text, reason);
+    else if (another !== undefined || !request.spoil(status, text)) socket.destroy();
+  }
+
+  closed(connection: Connection): void {
+    this.#connections.delete(connection);
+    if (connection.share.connections.length === 0) this.#dropShare(connection.share);
+  }
+
   settled(request: GuestRequest, status: number): void {
     const { connection, guest, method, path, startedAt, serial } = request;
     const now = performance.now();
@@ -205,38 +221,10 @@ class HttpProxy implements MetadataProxy, Desk, Register {
       return;
     }
     const now = performance.now();
-    const connection = new Connection(socket, this, now);
+    const connection = new Connection(socket, this, this.#parsers, now);
     this.#connections.add(connection);
-    socket.on("close", () => {
-      this.#connections.delete(connection);
-      connection.close();
-      if (connection.share.connections.length === 0) this.#dropShare(connection.share);
-    });
     if (connection.share.connections.length > MAX_CONNECTIONS_PER_PORT) this.#evict(connection.share);
     if (this.#connections.size > MAX_CONNECTIONS) this.#evict(this.#largestShare());
-  }
-
-  #requested(req: IncomingMessage, res: ServerResponse, expectsContinue: boolean): void {
-    const connection = this.#connections.of(req.socket);
-    if (connection === undefined) return;
-    if (connection.pending.length >= MAX_PIPELINED) {
-      req.socket.destroy();
-      return;
-    }
-    new GuestRequest(this, connection, req, res, ++this.#serial).receive(expectsContinue);
-  }
-
-  /** What the parser refused: answered here, never seen by nova. */
-  #malformed(error: NodeJS.ErrnoException, socket: Socket): void {
-    if (!socket.writable || error.code === "ECONNRESET") {
-      socket.destroy();
-      return;
-    }
-    this.count("malformed");
-    const [status, text] = faultOf(error);
-    const [request, another] = this.#connections.of(socket)?.pending ?? [];
-    if (request === undefined) answerMalformed(socket, status, text);
-    else if (another !== undefined || !request.spoil(status, text)) socket.destroy();
   }
 
   #tableChanged(): void {
@@ -262,6 +250,7 @@ class HttpProxy implements MetadataProxy, Desk, Register {
   #sweepConnection(connection: Connection, now: number): void {
     const isIdle = connection.pending.length === 0 && now - connection.idleSince > IDLE_MS;
     if (connection.isStuck(now, STUCK_MS)) connection.socket.resetAndDestroy();
+    else if (connection.conversation.isLate(now)) connection.conversation.tooLate();
     else if (isIdle && connection.socket.writableLength === 0) connection.socket.destroySoon();
   }
 
@@ -293,7 +282,7 @@ class HttpProxy implements MetadataProxy, Desk, Register {
     const { guest, question } = flight;
     const { cacheTtlMs } = this.context.settings;
     if (!question.isSafe) guest.answers.clear();
-    if (cacheTtlMs === 0 || !flight.isShared || guest.ended || answer.status !== 200) return;
+    if (cacheTtlMs === 0 || !flight.isShared || guest.ended || answer.head.status !== 200) return;
     if (answer.body.length > MAX_KEPT_BYTES || !isCacheable(question.path)) return;
     if (guest.answers.size >= MAX_KEPT_ANSWERS) guest.answers.clear();
     guest.answers.set(keyOf(question), { answer, until: performance.now() + cacheTtlMs });
@@ -313,7 +302,8 @@ function destroyed(socket: Socket): Promise<void> {
   return new Promise((resolve) => {
     if (socket.closed) resolve();
     socket.once("close", () => resolve());
-    socket.destroy();
+    // Not destroy(): what the kernel still holds for the one must not be sent again to the other.
+    socket.resetAndDestroy();
   });
 }
 

@@ -2,6 +2,7 @@ import { createHmac, timingSafeEqual } from "node:crypto";
 import type { Secret } from "../../config/secret.ts";
 import type { Tenure } from "../ports/tenure.ts";
 import type { Answer } from "./answer.ts";
+import { AnswerHead } from "./http/answer-head.ts";
 
 /** @source AWS EC2 user guide, "Use IMDSv2": PUT, one second to six hours */
 const TOKEN_PATH = "/latest/api/token";
@@ -42,7 +43,7 @@ export function replyWithToken(asked: TokenRequest, secret: Secret, tenure: Tenu
   }
   const body = Buffer.from(makeToken(secret, tenure, Date.now() + seconds * 1000));
   const headers = ["Content-Type", "text/plain", TTL_HEADER, String(seconds)];
-  return { kind: "answer", answer: { status: 200, statusText: "OK", headers, body } };
+  return { kind: "answer", answer: { head: new AnswerHead(200, "OK", headers), body } };
 }
 
 /** The seconds that a client asks for, or undefined where it asks for none that are allowed. */

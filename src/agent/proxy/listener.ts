@@ -1,33 +1,19 @@
 import { readFileSync } from "node:fs";
-import type { Server, ServerOptions } from "node:http";
-import type { Socket } from "node:net";
+import type { Server, ServerOpts } from "node:net";
 import type { Logger } from "../log.ts";
 import { ProxyError } from "./error.ts";
+import type { Fault } from "./http/conversation.ts";
 import type { ListenAddress } from "./proxy.ts";
 
-/**
- * node:http as strict as it comes. A guest has ten seconds for the head of a request and fifteen for all of it;
- * connections that ask nothing are ended by the proxy's own sweep, without a timer each.
- */
-export const SERVER_OPTIONS: ServerOptions = {
-  insecureHTTPParser: false,
-  // Screened with the other headers, so that its absence is answered like any other fault.
-  requireHostHeader: false,
-  /** @source nova contract §5: uwsgi takes 64 KiB, eventlet 16 KiB a header */
-  maxHeaderSize: 32 * 1024,
-  headersTimeout: 10_000,
-  requestTimeout: 15_000,
-  connectionsCheckingInterval: 1_000,
-  keepAliveTimeout: 0,
+export const SERVER_OPTIONS: ServerOpts = {
   noDelay: true,
+  // A client that has sent all it will send may still listen.
+  allowHalfOpen: true,
 };
 
 /** @throws {ProxyError} As {@link Proxy.listen}. */
 export async function startListening(server: Server, address: ListenAddress, log: Logger): Promise<void> {
   const { host, tcpPort } = address;
-  // A client that has sent all it will send may still listen. Not in node's types; read at each end of input.
-  Object.assign(server, { httpAllowHalfOpen: true });
-  server.maxHeadersCount = 0;
   await new Promise<void>((resolve, reject) => {
     server.once("error", (error) => reject(listenError(error, host, tcpPort)));
     server.listen({ host, port: tcpPort, backlog: BACKLOG }, () => {
@@ -50,29 +36,16 @@ export function addressOf(server: Server): string {
     : `${address.address}:${address.port}`;
 }
 
-/** What a guest is told of what the parser refused. */
-export function faultOf({ code }: NodeJS.ErrnoException): readonly [status: number, text: string] {
-  if (code === "HPE_HEADER_OVERFLOW") return [431, "the request head is too large"];
-  if (code === "ERR_HTTP_REQUEST_TIMEOUT") return [408, "the request did not arrive in time"];
-  return [400, "the request is not HTTP/1.1"];
-}
-
-/** Answers what never became a request, and hangs up. */
-export function answerMalformed(socket: Socket, status: number, text: string): void {
-  const body = `${status} ${text}\n`;
-  // node takes its own listeners off a socket that says CONNECT; without one, a guest's reset would end the process.
-  socket.on("error", () => socket.destroy());
-  const reason = REASONS[status] ?? "Bad Request";
-  socket.end(
-    `HTTP/1.1 ${status} ${reason}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: ${body.length}\r\nConnection: close\r\n\r\n${body}`,
-    () => socket.destroy(),
-  );
-}
-
-const REASONS: Readonly<Record<number, string>> = {
-  405: "Method Not Allowed",
-  408: "Request Timeout",
-  431: "Request Header Fields Too Large",
+/** What a guest is told of what is no request. */
+export const FAULTS: Readonly<Record<Fault, { status: number; reason: string; text: string }>> = {
+  "not-http": { status: 400, reason: "Bad Request", text: "the request is not HTTP/1.1" },
+  "head-too-large": {
+    status: 431,
+    reason: "Request Header Fields Too Large",
+    text: "the request head is too large",
+  },
+  "too-late": { status: 408, reason: "Request Timeout", text: "the request did not arrive in time" },
+  connect: { status: 405, reason: "Method Not Allowed", text: "CONNECT is not served here" },
 };
 
 /** A thousand guests that boot at once must not be refused; the kernel takes the least of this and somaxconn. */

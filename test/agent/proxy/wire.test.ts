@@ -188,8 +188,8 @@ describe("WireLine", () => {
           body: undefined,
         },
         {
-          onHead: (_status, _text, all) => {
-            headers = all;
+          onHead: (head) => {
+            headers = head.headers;
           },
           onBody: (chunk) => parts.push(chunk),
           onWholeBody: (text) => parts.push(Buffer.from(text, "latin1")),

@@ -186,8 +186,8 @@ export class Endpoint {
     this.#probe = { line, deadlineAt: now + PROBE_TIMEOUT_MS };
     let status = 0;
     const listener: AnswerListener = {
-      onHead: (code) => {
-        status = code;
+      onHead: (head) => {
+        status = head.status;
         this.#heardAt = performance.now();
       },
       onBody: () => undefined,

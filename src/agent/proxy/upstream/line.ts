@@ -1,3 +1,5 @@
+import type { AnswerHead } from "../http/answer-head.ts";
+
 /** One request to nova. Everything in it has been validated: undici would refuse the rest in odd ways. */
 export interface Ask {
   readonly method: string;
@@ -31,8 +33,7 @@ export type FailureKind = "unsent" | "stale" | "reset" | "empty" | "cut" | "garb
 
 /** Hears the answer to one ask; after `onEnd` or `onFailure` it hears nothing more. */
 export interface AnswerListener {
-  /** @param headers Name, value, name, value; without the hop-by-hop ones. */
-  onHead(status: number, statusText: string, headers: readonly string[]): void;
+  onHead(head: AnswerHead): void;
   onBody(chunk: Buffer): void;
   /** All of a body whose length the headers told, instead of {@link AnswerListener.onBody}: latin1, a character for each byte. */
   onWholeBody(text: string): void;

@@ -3,6 +3,7 @@ import type { Dispatcher } from "undici";
 import errors from "undici/lib/core/errors.js";
 import Client from "undici/lib/dispatcher/client.js";
 import { screenResponse } from "../headers.ts";
+import { AnswerHead } from "../http/answer-head.ts";
 import type { Connector } from "./connect.ts";
 import type { AnswerListener, Ask, FailureKind, Line } from "./line.ts";
 
@@ -87,7 +88,7 @@ export class UndiciLine implements Line, Dispatcher.DispatchHandler {
     const raw = (controller.rawHeaders ?? []) as Buffer[]; // undici 7 and 8 give it as Buffers
     const headers = new Array<string>(raw.length);
     for (let i = 0; i < raw.length; i++) headers[i] = (raw[i] as Buffer).toString("latin1");
-    this.#listener?.onHead(status, statusText, screenResponse(headers));
+    this.#listener?.onHead(new AnswerHead(status, statusText, screenResponse(headers)));
   }
 
   onResponseData(_controller: Dispatcher.DispatchController, chunk: Buffer): void {

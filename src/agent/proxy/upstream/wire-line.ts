@@ -1,5 +1,6 @@
 import { connect, type NetConnectOpts, type Socket } from "node:net";
 import { screenResponse } from "../headers.ts";
+import { AnswerHead } from "../http/answer-head.ts";
 import { ChunkReader } from "./chunks.ts";
 import { CONNECT_TIMEOUT_MS, type NovaAddress } from "./connect.ts";
 import type { AnswerListener, Ask, FailureKind, Line } from "./line.ts";
@@ -126,7 +127,7 @@ export class WireLine implements Line {
     const known = this.#knownHeadOf(text);
     if (known === undefined || known.bodyLength !== length - known.text.length) return false;
     this.#head = known.head;
-    listener.onHead(known.head.status, known.head.statusText, known.headers);
+    listener.onHead(known.answerHead);
     listener.onWholeBody(text.slice(known.text.length));
     this.#whole(0);
     return true;
@@ -145,7 +146,7 @@ export class WireLine implements Line {
       text: this.#readBuffer.toString("latin1", 0, end + END_OF_HEAD.length),
       method: this.#method,
       head,
-      headers: screenResponse(head.headers),
+      answerHead: answerHeadOf(head),
       bodyLength: head.framing.length,
     };
     return this.#known;
@@ -176,7 +177,7 @@ export class WireLine implements Line {
     this.#head = head;
     this.#left = head.framing.kind === "length" ? head.framing.length : 0;
     this.#chunks = head.framing.kind === "chunked" ? new ChunkReader() : undefined;
-    listener.onHead(head.status, head.statusText, screenResponse(head.headers));
+    listener.onHead(answerHeadOf(head));
     if (head.framing.kind === "none" || (head.framing.kind === "length" && this.#left === 0))
       this.#whole(rest.length);
     else if (rest.length > 0) this.#readBody(rest, listener);
@@ -254,9 +255,13 @@ interface KnownHead {
   readonly text: string;
   readonly method: string;
   readonly head: ResponseHead;
-  /** Those that a guest gets. */
-  readonly headers: readonly string[];
+  /** What a guest gets. */
+  readonly answerHead: AnswerHead;
   readonly bodyLength: number;
+}
+
+function answerHeadOf({ status, statusText, headers }: ResponseHead): AnswerHead {
+  return new AnswerHead(status, statusText, screenResponse(headers));
 }
 
 /** An answer that comes at once with its head and is no larger goes through as text. */

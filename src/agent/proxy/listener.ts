@@ -5,9 +5,9 @@ import { ProxyError } from "./error.ts";
 import type { Fault } from "./http/conversation.ts";
 import type { ListenAddress } from "./proxy.ts";
 
+/** A client that has sent all it will send may still listen. */
 export const SERVER_OPTIONS: ServerOpts = {
   noDelay: true,
-  // A client that has sent all it will send may still listen.
   allowHalfOpen: true,
 };
 

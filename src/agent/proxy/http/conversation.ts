@@ -36,15 +36,15 @@ export class Conversation implements RequestEvents, Outlet {
   /** Milliseconds; since then a request is being waited for or read. 0 while none is. */
   #since: number;
   #mayAskMore = true;
+  #isPaused = false;
 
   constructor(socket: Socket, parsers: RequestParsers, handler: ConversationHandler, now: number) {
     this.socket = socket;
     this.#handler = handler;
     this.#parsers = parsers;
-    this.#parser = parsers.take(this);
+    this.#parser = parsers.take(socket, this);
     this.#since = now;
     (socket as GuestSocket)[CONVERSATION] = this; // ours alone, by a symbol
-    socket.on("data", onData);
     socket.on("end", onEnd);
     socket.on("error", onError);
     socket.on("close", onClose);
@@ -100,6 +100,10 @@ export class Conversation implements RequestEvents, Outlet {
     body?.bodyWhole();
   }
 
+  unreadable({ code }: NodeJS.ErrnoException): void {
+    this.#fault(code === "HPE_HEADER_OVERFLOW" ? "head-too-large" : "not-http");
+  }
+
   isNext(reply: Reply): boolean {
     return this.#replies[0] === reply;
   }
@@ -109,8 +113,9 @@ export class Conversation implements RequestEvents, Outlet {
     if (!socket.writable) return true;
     const isWanted = typeof data === "string" ? socket.write(data, "latin1") : socket.write(data);
     // Who does not read its answers is not asked for more requests.
-    if (!isWanted && !socket.isPaused()) {
-      socket.pause();
+    if (!isWanted && !this.#isPaused) {
+      this.#isPaused = true;
+      this.#parser.pause();
       socket.once("drain", onDrain);
     }
     return isWanted;
@@ -135,22 +140,6 @@ export class Conversation implements RequestEvents, Outlet {
     }
   }
 
-  read(bytes: Buffer): void {
-    let rest = bytes;
-    while (this.#mayAskMore && !this.socket.destroyed) {
-      const read = this.#parser.execute(rest);
-      if (typeof read !== "number") {
-        this.#fault(
-          (read as NodeJS.ErrnoException).code === "HPE_HEADER_OVERFLOW" ? "head-too-large" : "not-http",
-        );
-        return;
-      }
-      if (read === 0 || read >= rest.length) return;
-      // It stops behind a request to upgrade, of which nothing comes: what follows is HTTP as before.
-      rest = rest.subarray(read);
-    }
-  }
-
   /** The guest sends no more. It may still listen. */
   guestEnded(): void {
     if (!this.#mayAskMore) return;
@@ -165,7 +154,8 @@ export class Conversation implements RequestEvents, Outlet {
   }
 
   drained(): void {
-    this.socket.resume();
+    this.#isPaused = false;
+    if (!this.socket.destroyed) this.#parser.resume();
     this.#replies[0]?.onDrain?.();
   }
 
@@ -194,10 +184,6 @@ const CONVERSATION = Symbol("conversation");
 
 interface GuestSocket extends Socket {
   [CONVERSATION]?: Conversation;
-}
-
-function onData(this: GuestSocket, bytes: Buffer): void {
-  this[CONVERSATION]?.read(bytes);
 }
 
 function onEnd(this: GuestSocket): void {

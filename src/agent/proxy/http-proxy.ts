@@ -167,12 +167,11 @@ class HttpProxy implements MetadataProxy, Desk, Register {
   }
 
   /** What the parser refused: answered here, never seen by nova. */
-  malformed({ pending, socket, conversation }: Connection, fault: Fault): void {
+  malformed({ pending, conversation }: Connection, fault: Fault): void {
     if (fault !== "connect") this.count("malformed");
-    const { status, text, reason } = FAULTS[fault];
-    const [request, another] = pending;
-    if (request === undefined) conversation.refuse(status, text, reason);
-    else if (another !== undefined || !request.spoil(status, text)) socket.destroy();
+    const { status, text, head } = FAULTS[fault];
+    const isOfRequest = pending.at(-1)?.spoil(status, text);
+    if (isOfRequest !== true) conversation.refuse(head, `${status} ${text}\n`);
   }
 
   closed(connection: Connection): void {

@@ -1,4 +1,5 @@
 import type { Socket } from "node:net";
+import type { AnswerHead } from "./answer-head.ts";
 import { type Outlet, Reply } from "./reply.ts";
 import type { RequestEvents, RequestHead, RequestParser, RequestParsers } from "./request-parser.ts";
 
@@ -61,13 +62,11 @@ export class Conversation implements RequestEvents, Outlet {
     this.#fault("too-late");
   }
 
-  /** An answer to what is no request, and the end: for when no request is unanswered. */
-  refuse(status: number, text: string, reason: string): void {
-    const body = `${status} ${text}\n`;
-    this.write(
-      `HTTP/1.1 ${status} ${reason}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: ${body.length}\r\nConnection: close\r\n\r\n${body}`,
-    );
-    this.#hangUp();
+  /** An answer to what is no request, after those to all requests before it, and the end. */
+  refuse(head: AnswerHead, body: string): void {
+    const reply = new Reply(this, NO_REQUEST);
+    this.#replies.push(reply);
+    reply.whole(head, body);
   }
 
   requestBegan(): void {
@@ -202,6 +201,8 @@ function onClose(this: GuestSocket): void {
   this[CONVERSATION]?.closed();
 }
 
+/** What a refusal answers. */
+const NO_REQUEST = { method: "", minor: 1, keepsAlive: false };
 /** For the head of a request, from its first byte or from the connection's. */
 const HEAD_MS = 10_000;
 /** For all of a request. */

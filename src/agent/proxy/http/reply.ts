@@ -13,6 +13,9 @@ export interface Outlet {
   ended(reply: Reply): void;
 }
 
+/** What a reply must know of its request. */
+export type ReplyTo = Pick<RequestHead, "method" | "minor" | "keepsAlive">;
+
 /** The answer to one request: goes out when all answers before it have. */
 export class Reply {
   /** Whether the connection stays for more requests. May be taken back until the head is written. */
@@ -29,7 +32,7 @@ export class Reply {
   /** What was written before its turn. */
   #kept: (string | Buffer)[] | undefined;
 
-  constructor(outlet: Outlet, { method, minor, keepsAlive }: RequestHead) {
+  constructor(outlet: Outlet, { method, minor, keepsAlive }: ReplyTo) {
     this.#outlet = outlet;
     this.#isHttp11 = minor === 1;
     this.#isToHead = method === "HEAD";

@@ -1,42 +1,30 @@
 import type { Answer, Joinable, Question, Waiter } from "./answer.ts";
-import type { Complaints } from "./complaints.ts";
 import { isSlowDocument } from "./documents.ts";
+import type { Asked, FlightContext, Timed } from "./flight-context.ts";
 import type { Guest } from "./guest.ts";
 import { AnswerHead } from "./http/answer-head.ts";
-import type { FairGate, PortShare, Turn } from "./port-share.ts";
-import type { ProxySettings } from "./settings.ts";
+import { removeFrom } from "./lists.ts";
+import type { PortShare, Turn } from "./port-share.ts";
 import type { Endpoint, Unheard } from "./upstream/endpoint.ts";
 import type { AnswerListener, FailureKind, Line } from "./upstream/line.ts";
-import { nextOf, type Upstream } from "./upstream/upstream.ts";
-
-/** What all flights share. */
-export interface FlightContext {
-  readonly settings: ProxySettings;
-  readonly upstream: Upstream;
-  readonly gate: FairGate;
-  readonly complaints: Complaints;
-  /** Flights that try again at their {@link Flight.retryAt}. */
-  readonly retrying: Set<Flight>;
-  /** Called with every whole answer, once per flight. */
-  landed(flight: Flight, answer: Answer): void;
-}
+import { nextOf } from "./upstream/upstream.ts";
 
 /**
  * One question on its way to nova and back: for as many of a guest's requests as ask the same at the same time,
  * over as many endpoints, connections and secrets as it takes. It ends with an answer, or when nobody waits any
  * longer; deadlines are the waiters'.
  */
-export class Flight implements AnswerListener, Joinable, Turn, Unheard {
+export class Flight implements AnswerListener, Asked, Joinable, Timed, Turn, Unheard {
   readonly guest: Guest;
   readonly question: Question;
   /** Whether others may join. */
   readonly isShared: boolean;
   readonly waiters: Waiter[] = [];
-  retryAt = 0;
+  dueAt = 0;
   askedAt = 0;
   overtakers = 0;
   readonly #context: FlightContext;
-  #state: "queued" | "asking" | "retrying" | "done" = "queued";
+  #state: "queued" | "asking" | "retrying" | "forsaken" | "done" = "queued";
   #endpoint: Endpoint | undefined;
   #line: Line | undefined;
   #secretIndex = 0;
@@ -65,6 +53,12 @@ export class Flight implements AnswerListener, Joinable, Turn, Unheard {
     return this.guest.share;
   }
 
+  /** From when it is asked. */
+  get #mayTakeMs(): number {
+    const { settings } = this.#context;
+    return isSlowDocument(this.question.path) ? settings.slowDocumentMs : settings.holdMs;
+  }
+
   start(waiter: Waiter): void {
     this.waiters.push(waiter);
     if (this.isShared) this.guest.offer(this);
@@ -76,23 +70,25 @@ export class Flight implements AnswerListener, Joinable, Turn, Unheard {
     this.#ask(false);
   }
 
-  /** The last one takes the flight with it. */
   leave(waiter: Waiter): void {
-    const at = this.waiters.indexOf(waiter);
-    if (at >= 0) this.waiters.splice(at, 1);
-    if (this.waiters.length === 0) this.#cancel();
+    removeFrom(this.waiters, waiter);
+    if (this.waiters.length === 0) this.#forsake();
   }
 
   expire(waiter: Waiter): void {
     if (this.#unavailable !== undefined) waiter.answer(this.#unavailable);
     else if (this.#state === "asking") waiter.refuse(504, "nova has not answered in time");
     else waiter.refuse(503, "nova cannot be reached at the moment");
-    this.leave(waiter);
+    removeFrom(this.waiters, waiter);
+    if (this.waiters.length === 0) this.#cancel();
   }
 
-  /** To be called when {@link retryAt} has come. */
-  retry(): void {
-    this.#context.retrying.delete(this);
+  due(): void {
+    if (this.#state === "forsaken") {
+      this.#cancel();
+      return;
+    }
+    this.#context.timed.delete(this);
     this.#state = "queued";
     this.#tried?.clear();
     this.#otherSecretTried = false;
@@ -101,19 +97,18 @@ export class Flight implements AnswerListener, Joinable, Turn, Unheard {
 
   stalled(): void {
     const endpoint = this.#endpoint;
-    if (endpoint === undefined || !this.question.isSafe) return;
+    if (endpoint === undefined || this.#state === "forsaken" || !this.question.isSafe) return;
     if (!this.#mayGoElsewhere(endpoint)) return;
     this.#turnFrom(endpoint);
     this.#tryElsewhere(endpoint);
   }
 
   overtaken(now: number): void {
-    const { settings, complaints } = this.#context;
+    const { complaints } = this.#context;
     const endpoint = this.#endpoint;
-    const { isSafe, path } = this.question;
-    const hasMs = isSlowDocument(path) ? settings.slowDocumentMs : settings.holdMs;
-    const hasWaited = now - this.askedAt > hasMs / 2;
-    if (endpoint === undefined || !hasWaited || this.#wasOvertaken || !isSafe) return;
+    const hasWaited = now - this.askedAt > this.#mayTakeMs / 2;
+    if (endpoint === undefined || !hasWaited || this.#wasOvertaken || !this.question.isSafe) return;
+    if (this.#state === "forsaken") return;
     this.#wasOvertaken = true;
     complaints.overtaken(endpoint.address.url);
     this.#turnFrom(endpoint);
@@ -137,16 +132,18 @@ export class Flight implements AnswerListener, Joinable, Turn, Unheard {
     }
     this.#chunks.push(chunk);
     this.#size += chunk.length;
-    if (this.#size > HELD_WHOLE_BYTES) this.#beginStream();
+    if (this.#size <= HELD_WHOLE_BYTES) return;
+    if (this.#state === "forsaken") this.#cancel();
+    else this.#beginStream();
   }
 
   onEnd(): void {
     const endpoint = this.#endpoint;
     if (endpoint === undefined) return;
     if (endpoint.state !== "healthy") endpoint.markHealthy();
-    if (this.#stream !== undefined) {
+    if (this.#stream !== undefined || this.#state === "forsaken") {
       this.#land();
-      this.#stream.finish();
+      this.#stream?.finish();
       return;
     }
     if (this.#head.status === 403 && this.#tryOtherSecret(endpoint)) return;
@@ -169,9 +166,9 @@ export class Flight implements AnswerListener, Joinable, Turn, Unheard {
     if (endpoint === undefined) return;
     endpoint.settled(this, false);
     this.#forgetAnswer();
-    if (this.#stream !== undefined) {
+    if (this.#stream !== undefined || this.#state === "forsaken") {
       this.#land();
-      this.#stream.reset();
+      this.#stream?.reset();
       return;
     }
     if (kind === "unsent") {
@@ -256,8 +253,8 @@ export class Flight implements AnswerListener, Joinable, Turn, Unheard {
     this.#endpoint = undefined;
     this.#line = undefined;
     this.#state = "retrying";
-    this.retryAt = performance.now() + Math.min(MIN_RETRY_MS << this.#rounds++, MAX_RETRY_MS);
-    this.#context.retrying.add(this);
+    this.dueAt = performance.now() + Math.min(MIN_RETRY_MS << this.#rounds++, MAX_RETRY_MS);
+    this.#context.timed.add(this);
   }
 
   #beginStream(): void {
@@ -309,14 +306,30 @@ export class Flight implements AnswerListener, Joinable, Turn, Unheard {
     this.#state = "done";
     this.#endpoint?.settled(this, false);
     this.#endpoint = undefined;
-    if (state === "asking") this.#context.gate.leave(this.share);
+    this.#context.timed.delete(this);
+    if (state === "asking" || state === "forsaken") this.#context.gate.leave(this.share);
     else if (state === "queued") this.#context.gate.cancel(this);
-    else if (state === "retrying") this.#context.retrying.delete(this);
+  }
+
+  /**
+   * Nobody waits any longer, but nova works on what it was asked all the same. It is heard out, in its place at the gate:
+   * who asks and hangs up, again and again, has nova do no more at a time than who waits. Not for so long that a
+   * guest's next request would wait in vain for a place.
+   */
+  #forsake(): void {
+    if (this.#state !== "asking" || this.#stream !== undefined) {
+      this.#cancel();
+      return;
+    }
+    this.#state = "forsaken";
+    if (this.isShared) this.guest.withdraw(this);
+    this.dueAt = this.askedAt + this.#mayTakeMs / 2;
+    this.#context.timed.add(this);
   }
 
   #cancel(): void {
     if (this.#state === "done") return;
-    const line = this.#state === "asking" ? this.#line : undefined;
+    const line = this.#state === "asking" || this.#state === "forsaken" ? this.#line : undefined;
     this.#land();
     line?.abandon();
   }

@@ -3,7 +3,8 @@ import { type Answer, type Joinable, keyOf, type Question, type Waiter } from ".
 import { BodyCollector, isHopeless } from "./body.ts";
 import type { Connection } from "./connection.ts";
 import { isCacheable, isSlowDocument } from "./documents.ts";
-import { Flight, type FlightContext } from "./flight.ts";
+import { Flight } from "./flight.ts";
+import type { FlightContext } from "./flight-context.ts";
 import type { Guest } from "./guest.ts";
 import type { Screened } from "./headers.ts";
 import { AnswerHead } from "./http/answer-head.ts";

@@ -6,7 +6,7 @@ import { Complaints } from "./complaints.ts";
 import { Connection, type Register } from "./connection.ts";
 import { Connections } from "./connections.ts";
 import { isCacheable } from "./documents.ts";
-import type { Flight, FlightContext } from "./flight.ts";
+import type { Asked, FlightContext, Timed } from "./flight-context.ts";
 import { Guest } from "./guest.ts";
 import { type Desk, GuestRequest } from "./guest-request.ts";
 import type { BodyListener, Fault } from "./http/conversation.ts";
@@ -43,7 +43,7 @@ class HttpProxy implements MetadataProxy, Desk, Register {
   readonly #log: Logger;
   readonly #complaints: Complaints;
   readonly #gate = new FairGate();
-  readonly #retrying = new Set<Flight>();
+  readonly #timed = new Set<Timed>();
   #listeners: readonly { readonly server: Server; readonly wanted: ListenAddress; readonly bound: string }[] =
     [];
   readonly #connections = new Connections();
@@ -208,8 +208,8 @@ class HttpProxy implements MetadataProxy, Desk, Register {
       upstream,
       gate: this.#gate,
       complaints: this.#complaints,
-      retrying: this.#retrying,
-      landed: (flight, answer) => this.#remember(flight, answer),
+      timed: this.#timed,
+      landed: (asked, answer) => this.#remember(asked, answer),
     };
   }
 
@@ -238,7 +238,7 @@ class HttpProxy implements MetadataProxy, Desk, Register {
       if (pending.length === 0) continue;
       for (const request of [...pending]) if (now > request.deadlineAt) request.expire();
     }
-    for (const flight of this.#retrying) if (now >= flight.retryAt) flight.retry();
+    for (const flight of this.#timed) if (now >= flight.dueAt) flight.due();
     // Some at a time: to look at a thousand at once would be felt by whoever asks just then.
     for (let left = Math.ceil(connections.length / SWEEP_TICKS); left > 0; left--) {
       const connection = connections[this.#swept++ % connections.length];
@@ -277,11 +277,10 @@ class HttpProxy implements MetadataProxy, Desk, Register {
     if (!UUID.test(share.name)) this.#shares.delete(share.name);
   }
 
-  #remember(flight: Flight, answer: Answer): void {
-    const { guest, question } = flight;
+  #remember({ guest, question, isShared }: Asked, answer: Answer): void {
     const { cacheTtlMs } = this.context.settings;
     if (!question.isSafe) guest.answers.clear();
-    if (cacheTtlMs === 0 || !flight.isShared || guest.ended || answer.head.status !== 200) return;
+    if (cacheTtlMs === 0 || !isShared || guest.ended || answer.head.status !== 200) return;
     if (answer.body.length > MAX_KEPT_BYTES || !isCacheable(question.path)) return;
     if (guest.answers.size >= MAX_KEPT_ANSWERS) guest.answers.clear();
     guest.answers.set(keyOf(question), { answer, until: performance.now() + cacheTtlMs });

@@ -68,6 +68,34 @@ describe("many guests and bad guests", () => {
     expect((await Promise.all(crowd)).every(({ status }) => status === 404)).toBe(true);
   });
 
+  it("that ask and hang up have no more at nova at a time than who waits, over connections that stay", async () => {
+    await using lab = await startLab({ holdMs: 20_000 });
+    lab.nova.fault = (_method, path) => (path.includes("slow") ? { kind: "slow", ms: 300 } : undefined);
+    for (let i = 0; i < 64; i++) {
+      const raw = await RawGuest.connect(lab, 1);
+      raw.send(`GET /latest/slow?${i} HTTP/1.1\r\nHost: x\r\n\r\n`);
+      await until(() => lab.proxy.status().inFlight === 1);
+      raw.socket.resetAndDestroy();
+      await until(() => lab.proxy.status().connections === 0);
+    }
+    expect(lab.nova.requests.length).toBeLessThanOrEqual(48);
+    expect(lab.nova.connections).toBeLessThanOrEqual(17);
+    expect((await ask(lab, 1, HOSTNAME)).text).toBe("guest-1");
+    expect((await ask(lab, 2, HOSTNAME)).text).toBe("guest-2");
+  });
+
+  it("that ask and hang up get their places at nova back when nova never answers", async () => {
+    await using lab = await startLab({ holdMs: 700 });
+    lab.nova.fault = (_method, path) => (path.includes("hang") ? { kind: "hang" } : undefined);
+    for (let i = 0; i < 16; i++) {
+      const raw = await RawGuest.connect(lab, 1);
+      raw.send(`GET /latest/hang?${i} HTTP/1.1\r\nHost: x\r\n\r\n`);
+      await until(() => lab.nova.requests.length === i + 1);
+      raw.socket.resetAndDestroy();
+    }
+    expect((await ask(lab, 1, HOSTNAME)).text).toBe("guest-1");
+  });
+
   it("are held to their rate while others ask, and let any boot through", async () => {
     await using lab = await startLab({ requestsPerSecond: 20, requestBurst: 30, holdMs: 5_000 });
     await ask(lab, 2, HOSTNAME);

@@ -151,9 +151,12 @@ function accept(
   const changing = new Map<string, Plumbing>();
   const failed: { portId: string; reason: string }[] = [];
   if (others.length === 0) return { done, changing, failed };
-  // What the kernel holds was valid when it was put there, and no two of those clash.
+  // What the kernel holds was valid when it was put there, and no two of those clash: only what one of the others
+  // may clash with is looked at, since there are thousands and the others are few.
+  const wanted = new Claims();
+  for (const plumbing of others) wanted.add(plumbing);
   const claims = new Claims();
-  for (const plumbing of done.values()) claims.add(plumbing);
+  for (const plumbing of done.values()) if (wanted.touch(plumbing)) claims.add(plumbing);
   for (const plumbing of others) {
     const { portId } = plumbing;
     const reason = whyInvalid(plumbing) ?? claims.clashOf(plumbing);
@@ -179,6 +182,16 @@ class Claims {
     this.#interfaces.set(interfaceName, portId);
     this.#ifindexes.set(ifindex, portId);
     for (const { number } of identities) this.#numbers.set(number, portId);
+  }
+
+  /** Whether a plumbing has anything of them. */
+  touch({ portId, interfaceName, ifindex, identities }: Plumbing): boolean {
+    return (
+      this.#ports.has(portId) ||
+      this.#interfaces.has(interfaceName) ||
+      this.#ifindexes.has(ifindex) ||
+      identities.some(({ number }) => this.#numbers.has(number))
+    );
   }
 
   /** Why a plumbing cannot stand beside them, or with itself; undefined where it can. */

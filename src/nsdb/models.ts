@@ -80,15 +80,44 @@ type Fields = readonly ProtobufField[];
 
 /** @throws {NsdbError} `malformed`, naming the field and the reason; the caller knows the znode. */
 export function decodeHost(data: Buffer): HostModel {
-  const printed: string[] = [];
-  const fields = parseProtobufText(data.toString("utf8"), (text, at) =>
-    takePrintedPortIds(text, at, printed),
-  );
-  return {
-    id: uuidOf(fields, "id"),
-    name: stringOf(fields, "name"),
-    portIds: [...printed, ...allValues(fields, "port_ids").map((value) => readUuid(value, "port_ids"))],
-  };
+  return new HostDecoder().decode(data);
+}
+
+/** Decodes one host again and again: what the text has in common with the one before is not read anew. */
+export class HostDecoder {
+  #text = "";
+  /** The printed port ids of the text, and where each ends in it. */
+  #printed: readonly PrintedId[] = [];
+
+  /** @throws {NsdbError} As {@link decodeHost}. */
+  decode(data: Buffer): HostModel {
+    const text = data.toString("utf8");
+    const common = commonLength(text, this.#text);
+    const known = this.#printed;
+    const printed: PrintedId[] = [];
+    const fields = parseProtobufText(text, (_, at) => {
+      let end = at;
+      for (
+        let one = known[printed.length];
+        one?.start === end && one.end < common;
+        one = known[printed.length]
+      ) {
+        printed.push(one);
+        end = one.end;
+      }
+      return takePrintedPortIds(text, end, printed);
+    });
+    this.#text = text;
+    this.#printed = printed;
+    return {
+      id: uuidOf(fields, "id"),
+      name: stringOf(fields, "name"),
+      portIds: [
+        ...printed.map(({ portId }) => portId),
+        ...allValues(fields, "port_ids").map((value) => readUuid(value, "port_ids")),
+      ],
+    };
+  }
 }
 
 /**
@@ -97,7 +126,7 @@ export function decodeHost(data: Buffer): HostModel {
  *
  * @source measured: 2,000 ports in 1.5 ms instead of 7.5
  */
-function takePrintedPortIds(text: string, start: number, portIds: string[]): number {
+function takePrintedPortIds(text: string, start: number, printed: PrintedId[]): number {
   const one = /port_ids \{\n {2}msb: (0|[1-9]\d{0,19})\n {2}lsb: (0|[1-9]\d{0,19})\n\}\n(?=[a-z]|$)/y;
   for (let at = start; ; at = one.lastIndex) {
     one.lastIndex = at;
@@ -105,8 +134,21 @@ function takePrintedPortIds(text: string, start: number, portIds: string[]): num
     if (msbText === undefined || lsbText === undefined) return at;
     const [msb, lsb] = [BigInt(msbText), BigInt(lsbText)];
     if (msb > LARGEST_HALF || lsb > LARGEST_HALF) return at;
-    portIds.push(uuidFromHalves({ msb, lsb }));
+    printed.push({ portId: uuidFromHalves({ msb, lsb }), start: at, end: one.lastIndex });
   }
+}
+
+interface PrintedId {
+  readonly portId: string;
+  readonly start: number;
+  readonly end: number;
+}
+
+function commonLength(a: string, b: string): number {
+  const shorter = Math.min(a.length, b.length);
+  let at = 0;
+  while (at < shorter && a.charCodeAt(at) === b.charCodeAt(at)) at++;
+  return at;
 }
 
 /** The topology's half of a port. @throws {NsdbError} `malformed`. */

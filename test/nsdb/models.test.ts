@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { NsdbError } from "../../src/nsdb/error.ts";
-import { decodeHost, decodeNeutronPort, decodePort } from "../../src/nsdb/models.ts";
+import { decodeHost, decodeNeutronPort, decodePort, HostDecoder } from "../../src/nsdb/models.ts";
 import { HOST, HOST_ID, MINIMAL_NEUTRON_PORT, NETWORK_ID, NEUTRON_PORT, PORT, PORT_ID } from "./samples.ts";
 
 const neutronPort = (text: string) => decodeNeutronPort(Buffer.from(text, "utf8"));
@@ -55,6 +55,32 @@ describe("models", () => {
         expect(portIds.map((id) => id.replaceAll("-", "")).sort()).toEqual(ids.sort());
       }),
     );
+  });
+
+  it("HostDecoder reads text after text as decodeHost() reads each", () => {
+    const id = (n: number) => `port_ids {\n  msb: ${n}\n  lsb: ${n * 7}\n}\n`;
+    let seed = 1;
+    const random = (below: number) => {
+      seed = (seed * 48_271) % 2_147_483_647;
+      return seed % below;
+    };
+    const decoder = new HostDecoder();
+    let parts = ['name: "host"\n', ...Array.from({ length: 12 }, (_, n) => id(n))];
+    for (let round = 0; round < 400; round++) {
+      const [at, gone] = [random(parts.length + 1), random(3)];
+      const odd = [`port_ids { msb: ${round} lsb: 2 }\n`, "# port_ids {\n", 'name: "é port_ids {"\n', ""];
+      parts = parts.toSpliced(at, gone, random(3) === 0 ? (odd[random(4)] ?? "") : id(random(1_000)));
+      const text = parts.join("");
+      const cut = random(8) === 0 ? text.slice(0, random(text.length)) : text;
+      const outcome = (decode: (data: Buffer) => unknown) => {
+        try {
+          return decode(Buffer.from(cut));
+        } catch (error) {
+          return (error as Error).message;
+        }
+      };
+      expect(outcome((data) => decoder.decode(data))).toEqual(outcome(decodeHost));
+    }
   });
 
   it("decodeHost() sees a port id where it is one only: not in a text, a comment, another message, nor beyond 64 bits", () => {

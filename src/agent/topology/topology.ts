@@ -1,5 +1,5 @@
 import type { NsdbError } from "../../nsdb/error.ts";
-import { decodeHost, decodeNeutronPort, decodePort } from "../../nsdb/models.ts";
+import { decodeNeutronPort, decodePort, HostDecoder } from "../../nsdb/models.ts";
 import { modelPath } from "../../nsdb/paths.ts";
 import type { Store, Znode } from "../../nsdb/store.ts";
 import { type Watch, watchZnode } from "../../nsdb/watch.ts";
@@ -22,6 +22,7 @@ export class Topology {
   readonly #hostId: string;
   readonly #onSnapshot: (snapshot: TopologySnapshot) => void;
   readonly #hostWatch: Watch;
+  readonly #hostDecoder = new HostDecoder();
   readonly #entries = new Map<string, Entry>();
   #host: { readonly read: boolean; readonly known: boolean; readonly problem?: TopologyProblem } = {
     read: false,
@@ -72,7 +73,7 @@ export class Topology {
       return;
     }
     try {
-      const portIds = decodeHost(znode.data).portIds;
+      const portIds = this.#hostDecoder.decode(znode.data).portIds;
       this.#host = { read: true, known: true };
       this.#follow(portIds);
     } catch (error) {

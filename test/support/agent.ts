@@ -18,7 +18,7 @@ export class AgentProcess {
     const { nsdb, hostIdFile, runFolder, namespace } = options;
     this.#program = [
       ...(namespace === undefined ? [] : ["ip", "netns", "exec", namespace]),
-      ...[process.execPath, "dist/agent/main.js"],
+      "dist/agent/main.js",
       ...["--nsdb", nsdb, "--host-id-file", hostIdFile, "--run-folder", runFolder],
     ] as [string, ...string[]]; // It has a first.
   }

@@ -86,6 +86,8 @@ export class Reply {
   /** @returns False when no more is wanted for now. */
   part(chunk: Buffer): boolean {
     if (!this.#isChunked) return this.#put(chunk);
+    // As a chunk, nothing would be the end.
+    if (chunk.length === 0) return true;
     let isWanted = true;
     this.#outlet.together(() => {
       this.#put(`${chunk.length.toString(16)}\r\n`);

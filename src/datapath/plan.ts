@@ -156,7 +156,7 @@ function accept(
   const wanted = new Claims();
   for (const plumbing of others) wanted.add(plumbing);
   const claims = new Claims();
-  for (const plumbing of done.values()) if (wanted.touch(plumbing)) claims.add(plumbing);
+  for (const plumbing of done.values()) if (wanted.touches(plumbing)) claims.add(plumbing);
   for (const plumbing of others) {
     const { portId } = plumbing;
     const reason = whyInvalid(plumbing) ?? claims.clashOf(plumbing);
@@ -185,7 +185,7 @@ class Claims {
   }
 
   /** Whether a plumbing has anything of them. */
-  touch({ portId, interfaceName, ifindex, identities }: Plumbing): boolean {
+  touches({ portId, interfaceName, ifindex, identities }: Plumbing): boolean {
     return (
       this.#ports.has(portId) ||
       this.#interfaces.has(interfaceName) ||

@@ -27,7 +27,7 @@ export interface ProxyOptions {
   readonly log: Logger;
 }
 
-/** @throws {ProxyError} `bad-settings` for a nova URL or a TLS file that cannot be used. */
+/** @throws {ProxyError} `bad-settings` for a nova URL or a TLS file that cannot be used, `unknown-node` for another Node. */
 export function createProxy(options: ProxyOptions): MetadataProxy {
   return new HttpProxy(options);
 }

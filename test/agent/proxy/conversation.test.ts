@@ -1,6 +1,8 @@
+import { HTTPParser } from "node:_http_common";
 import { randomBytes } from "node:crypto";
 import { METHODS } from "node:http";
 import { describe, expect, it } from "vitest";
+import { RequestParsers } from "../../../src/agent/proxy/http/request-parser.ts";
 import { ask, RawGuest, rawExchange, startLab, until } from "./lab.ts";
 
 const get = (path: string, more = "") => `GET ${path} HTTP/1.1\r\nHost: x\r\n${more}\r\n`;
@@ -102,6 +104,25 @@ describe("a conversation", () => {
       expect(raw.state).toBe("fin");
       expect(raw.statuses).toEqual([200]);
       expect(raw.text).toMatch(/guest-1$/);
+    }
+  });
+
+  it("answers the good requests before bytes that are none, then those, and nothing behind them", async () => {
+    await using lab = await startLab();
+    const raw = await RawGuest.connect(lab, 1);
+    raw.send(`${hostname}${get("/latest/meta-data/local-ipv4")}no request\r\n\r\n${hostname}`);
+    await until(() => raw.state !== "open");
+    expect(raw.statuses).toEqual([200, 200, 400]);
+    expect(lab.nova.requests).toHaveLength(2);
+  });
+
+  it("are not begun on a Node whose parser answers otherwise", () => {
+    const { execute } = HTTPParser.prototype;
+    HTTPParser.prototype.execute = () => 0;
+    try {
+      expect(() => new RequestParsers()).toThrow(/Cannot read HTTP with Node .*run mn-metadata with Node 20/);
+    } finally {
+      HTTPParser.prototype.execute = execute;
     }
   });
 

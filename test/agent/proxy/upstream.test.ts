@@ -7,12 +7,26 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
+import type { ProxySettings } from "../../../src/agent/proxy/settings.ts";
 import { Secret } from "../../../src/config/secret.ts";
 import { StandInNova } from "../../support/nova.ts";
-import { ask, instanceOf, RawGuest, SECRET, startLab, until } from "./lab.ts";
+import { ask, instanceOf, type Lab, RawGuest, SECRET, startLab, until } from "./lab.ts";
 
 const HOSTNAME = "/latest/meta-data/hostname";
 const instances = [1, 2, 3, 4, 5, 6, 7, 8, 9].map((number) => instanceOf(number));
+
+/**
+ * So many that not even once in 10^17 runs all of them belong to one of two endpoints. Which one an instance belongs
+ * to follows from the endpoint's URL, and that has another TCP port in every run.
+ */
+const MANY = Array.from({ length: 60 }, (_, index) => index + 1);
+const manyInstances = MANY.map((number) => instanceOf(number));
+
+async function startLabOfMany(over: Partial<ProxySettings> = {}): Promise<Lab> {
+  const lab = await startLab(over, { instances: manyInstances });
+  for (const guest of MANY) lab.tenures.set(guest);
+  return lab;
+}
 
 describe("when nova fails", () => {
   it("holds a request while nova is away and answers it when nova is back", async () => {
@@ -64,14 +78,14 @@ describe("when nova fails", () => {
     await new Promise<void>((resolve) => silent.listen(0, "127.0.0.1", resolve));
     const address = silent.address();
     const silentUrl = `http://127.0.0.1:${typeof address === "object" ? address?.port : ""}`;
-    await using lab = await startLab({ holdMs: 4_000 });
+    await using lab = await startLabOfMany({ holdMs: 4_000 });
     lab.proxy.reconfigure({ ...lab.settings, novaUrls: [lab.nova.url, silentUrl] });
     const began = performance.now();
-    const replies = await Promise.all([1, 2, 3, 4, 5, 6, 7, 8, 9].map((guest) => ask(lab, guest, HOSTNAME)));
-    expect(replies.map(({ text }) => text)).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9].map((n) => `guest-${n}`));
+    const replies = await Promise.all(MANY.map((guest) => ask(lab, guest, HOSTNAME)));
+    expect(replies.map(({ text }) => text)).toEqual(MANY.map((n) => `guest-${n}`));
     expect(performance.now() - began).toBeLessThan(3_000);
     expect(lab.proxy.status().endpoints[1]).toMatchObject({ state: "ejected", url: silentUrl });
-    expect(lab.nova.requests).toHaveLength(9);
+    expect(lab.nova.requests).toHaveLength(MANY.length);
     for (const socket of questions) socket.destroy();
     silent.close();
   });
@@ -238,31 +252,31 @@ describe("when nova fails", () => {
 
 describe("several endpoints", () => {
   it("keep an instance at one of them and spread the instances", async () => {
-    const other = await StandInNova.start({ secret: SECRET, instances });
-    await using lab = await startLab();
+    const other = await StandInNova.start({ secret: SECRET, instances: manyInstances });
+    await using lab = await startLabOfMany();
     lab.proxy.reconfigure({ ...lab.settings, novaUrls: [lab.nova.url, other.url] });
     const servedBy = new Map<number, Set<string>>();
     for (let round = 0; round < 3; round++) {
-      for (let guest = 1; guest <= 9; guest++) {
+      for (const guest of MANY) {
         const before = lab.nova.requests.length;
         await ask(lab, guest, HOSTNAME);
         const who = lab.nova.requests.length > before ? "one" : "other";
         servedBy.set(guest, (servedBy.get(guest) ?? new Set()).add(who));
       }
     }
-    expect([...servedBy.values()].map((set) => set.size)).toEqual(Array(9).fill(1));
+    expect([...servedBy.values()].map((set) => set.size)).toEqual(MANY.map(() => 1));
     expect(new Set([...servedBy.values()].flatMap((set) => [...set])).size).toBe(2);
     await other.close();
   });
 
   it("fail over at once when one is refused, and come back when it is well", async () => {
     const other = await StandInNova.start({ secret: SECRET, instances });
-    await using lab = await startLab();
+    await using lab = await startLabOfMany();
     lab.proxy.reconfigure({ ...lab.settings, novaUrls: [lab.nova.url, other.url] });
     const { tcpPort } = other;
     await other.close();
     const start = performance.now();
-    for (let guest = 1; guest <= 9; guest++) expect((await ask(lab, guest, HOSTNAME)).status).toBe(200);
+    for (const guest of MANY) expect((await ask(lab, guest, HOSTNAME)).status).toBe(200);
     expect(performance.now() - start).toBeLessThan(1_000);
     await until(() => lab.proxy.status().endpoints[1]?.state === "ejected");
     expect(lab.proxy.status().endpoints[1]?.reason).toMatch(/ECONNREFUSED/);

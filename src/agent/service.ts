@@ -78,6 +78,20 @@ export async function startService(parts: ServiceParts, config: Config): Promise
     // them from it is told by the next try, when the interface is there for sure.
     const deaf: ListenAddress[] = [];
     for (const address of [IPV4, IPV6]) await proxy.listen(address).catch(() => deaf.push(address));
+    const meetKernel = async (): Promise<void> => {
+      const { ports: adopted } = await datapath.observe();
+      table.adopt(adopted);
+      if (adopted.length > 0) log.info({ ports: adopted.length }, "ports of an earlier run adopted");
+      if (deaf.length > 0) await datapath.sync([], "add-only");
+      if (deaf.includes(IPV4)) await proxy.listen(IPV4);
+      if (deaf.includes(IPV6)) await listenIpv6(proxy, log);
+    };
+    const met = meetKernel();
+    // Told where it is waited for.
+    met.catch(() => undefined);
+    if (!links.isComplete) await links.start();
+    // Where there is no interface there is next to nothing to adopt, so guests are heard before the reading begins.
+    if (deaf.includes(IPV4)) await met;
 
     let snapshot = NOTHING_YET;
     // Read from now on; acted on once what an earlier run left is adopted.
@@ -89,13 +103,7 @@ export async function startService(parts: ServiceParts, config: Config): Promise
     });
     opened.add(() => topology.close());
 
-    const { ports: adopted } = await datapath.observe();
-    table.adopt(adopted);
-    if (adopted.length > 0) log.info({ ports: adopted.length }, "ports of an earlier run adopted");
-    if (deaf.length > 0) await datapath.sync([], "add-only");
-    if (deaf.includes(IPV4)) await proxy.listen(IPV4);
-    if (deaf.includes(IPV6)) await listenIpv6(proxy, log);
-    if (!links.isComplete) await links.start();
+    await met;
 
     const lent = new Map<string, ComputePort>();
     const reconciler = new Reconciler({

@@ -1,6 +1,7 @@
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { INTERFACE, INTERFACE_MAC, PEER } from "./base-ruleset.ts";
 import { DatapathError } from "./error.ts";
+import type { Link } from "./link.ts";
 import {
   linkLocalOf,
   METADATA_ADDRESS,
@@ -8,7 +9,7 @@ import {
   TWIN_RANGE,
   twinPrefixOf,
 } from "./link-local.ts";
-import type { Link, Rtnetlink } from "./rtnetlink-socket.ts";
+import type { Rtnetlink } from "./rtnetlink-socket.ts";
 
 /** Our routing table, and the priority of the rules that lead to it: far behind `local`, before `main`. */
 export const ROUTE_TABLE = 9697;

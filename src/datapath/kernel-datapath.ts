@@ -67,7 +67,8 @@ export class KernelDatapath implements Datapath {
 
   sync(want: readonly Plumbing[], mode: SyncMode): Promise<SyncReport> {
     return this.#inTurn(async () => {
-      const beside = this.#known === undefined ? undefined : await this.#applyBesideLook(want, mode);
+      const stands = this.#known?.ruleset.baseIntact === true;
+      const beside = stands ? await this.#applyBesideLook(want, mode) : undefined;
       if (beside?.hostStands === true) return reportOf([beside.applied], false);
       const madeHost = await this.#makeHost();
       const applied = await this.#applyPlan(want, mode);

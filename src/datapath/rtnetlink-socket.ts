@@ -1,26 +1,7 @@
-import { createRtNetlink, type ifla, type RtNetlinkSocket as RtSocket, type rt } from "netlink";
+import { createRtNetlink, type RtNetlinkSocket as RtSocket, type rt } from "netlink";
 import { DatapathError, type DatapathErrorCode } from "./error.ts";
-import {
-  type AddressBytes,
-  addressBytes,
-  linkKindIn,
-  macBytes,
-  macText,
-  vethInfo,
-} from "./rtnetlink-bytes.ts";
-
-/** A host netdev. */
-export interface Link {
-  readonly name: string;
-  readonly ifindex: number;
-  /** IFF_UP. */
-  readonly up: boolean;
-  /** IFF_NOARP. */
-  readonly noArp: boolean;
-  /** `veth`, `tun`, `bridge`…; empty for real hardware. */
-  readonly linkKind: string;
-  readonly mac: string;
-}
+import { type Link, linkIn, linkQuestion } from "./link.ts";
+import { type AddressBytes, addressBytes, macBytes, vethInfo } from "./rtnetlink-bytes.ts";
 
 /** What the kernel would do with a packet. */
 export interface RouteAnswer {
@@ -61,6 +42,10 @@ export interface Rtnetlink {
 /** @source linux/socket.h */
 
 const AF_INET6 = 10;
+/** @source linux/rtnetlink.h RTM_NEWLINK, RTM_GETLINK */
+const [NEW_LINK, GET_LINK] = [16, 18];
+/** @source linux/netlink.h NLM_F_DUMP */
+const DUMP = 0x300;
 /** @source linux/netlink.h NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE */
 const REPLACE = 0x100;
 const EXCLUSIVE = 0x200;
@@ -88,16 +73,17 @@ export class RtnetlinkSocket implements Rtnetlink {
   }
 
   linkNamed(name: string): Promise<Link | undefined> {
-    return this.#oneLink({}, { ifname: name }, `link "${name}"`);
+    return this.#oneLink(linkQuestion({ name }), `link "${name}"`);
   }
 
   linkAt(ifindex: number): Promise<Link | undefined> {
-    return this.#oneLink({ index: ifindex }, {}, `link number ${ifindex}`);
+    return this.#oneLink(linkQuestion({ ifindex }), `link number ${ifindex}`);
   }
 
   async links(): Promise<readonly Link[]> {
-    const found = await this.#ask("list the links", (options) => this.#socket.getLinks({}, {}, options));
-    return found.flatMap((message) => linkOf(message) ?? []);
+    return this.#ask("list the links", (options) =>
+      this.#getLinks(linkQuestion(), { ...options, flags: DUMP }),
+    );
   }
 
   async addVeth(name: string, peer: string, mac: string): Promise<void> {
@@ -195,11 +181,16 @@ export class RtnetlinkSocket implements Rtnetlink {
     this.#socket.socket.close();
   }
 
-  async #oneLink(data: rt.Link, attributes: ifla.LinkAttrs, what: string): Promise<Link | undefined> {
+  async #oneLink(question: Buffer, what: string): Promise<Link | undefined> {
     const found = await this.#askOr(["ENODEV"], `look up ${what}`, (options) =>
-      this.#socket.getLink(data, attributes, options),
+      this.#getLinks(question, options),
     );
-    return found?.flatMap((message) => linkOf(message) ?? [])[0];
+    return found?.[0];
+  }
+
+  async #getLinks(question: Buffer, options: { timeout: number; flags?: number }): Promise<readonly Link[]> {
+    const [messages] = await this.#socket.socket.request(GET_LINK, question, options);
+    return messages.flatMap(({ type, data }) => (type === NEW_LINK ? (linkIn(data) ?? []) : []));
   }
 
   async #ask<T>(what: string, request: (options: { timeout: number }) => Promise<T>): Promise<T> {
@@ -263,19 +254,6 @@ function refused(what: string, reason: string, cause: unknown): DatapathError {
   const code = reason === "Timeout has been reached" ? "timeout" : (CODES[reason] ?? "failed");
   const remedy = code === "no-privilege" ? "; this needs CAP_NET_ADMIN: run it as root" : "";
   return new DatapathError(code, `Cannot ${what}: the kernel refused with ${reason}${remedy}`, cause);
-}
-
-function linkOf({ data, attrs }: rt.LinkMessage): Link | undefined {
-  const { index, flags } = data;
-  if (attrs.ifname === undefined || index === undefined) return undefined;
-  return {
-    name: attrs.ifname,
-    ifindex: index,
-    up: flags?.up === true,
-    noArp: flags?.noarp === true,
-    linkKind: linkKindIn(attrs.linkinfo),
-    mac: attrs.address === undefined ? "" : macText(attrs.address),
-  };
 }
 
 function rangeBytes(range: string): AddressBytes & { readonly length: number } {

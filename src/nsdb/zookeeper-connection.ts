@@ -21,6 +21,7 @@ export class ZookeeperConnection {
   readonly #manager: ConnectionManager;
   readonly #rejects = new Set<(error: ConnectionEnd) => void>();
   #end: ConnectionEnd | undefined;
+  #isGathering = false;
   #lastSocketError = "the server closed the connection";
   #silence: NodeJS.Timeout | undefined;
   #resolveEnded: (end: ConnectionEnd) => void = () => undefined;
@@ -64,12 +65,25 @@ export class ZookeeperConnection {
         else resolve(value);
       };
       if (this.#manager.xid > LARGEST_XID) this.#manager.xid = 1;
+      this.#writeTogether();
       try {
         send(this.#client, done);
       } catch (error) {
         this.#rejects.delete(reject);
         reject(error);
       }
+    });
+  }
+
+  /** What is asked in one turn goes out in one piece: the package writes each request by itself. */
+  #writeTogether(): void {
+    const { socket } = this.#manager;
+    if (socket === undefined || this.#isGathering) return;
+    this.#isGathering = true;
+    socket.cork();
+    process.nextTick(() => {
+      this.#isGathering = false;
+      socket.uncork();
     });
   }
 
@@ -118,6 +132,7 @@ export class ZookeeperConnection {
     const frames = new Frames();
     manager.onSocketData = (chunk) => {
       this.#silence?.refresh();
+      this.#letOthersTurn();
       try {
         for (const frame of frames.add(chunk)) {
           if (this.#end === undefined) handleFrame(frame);
@@ -134,6 +149,13 @@ export class ZookeeperConnection {
     manager.onSocketConnectTimeout = () => undefined; // The handshake's own deadline covers it.
     // The package would connect again here.
     manager.onSocketClosed = () => this.destroy(this.#lastSocketError);
+  }
+
+  /** Thousands of answers at once would be one turn of the event loop: libuv reads a socket up to 32 times in a row. */
+  #letOthersTurn(): void {
+    const { socket } = this.#manager;
+    socket?.pause();
+    setImmediate(() => socket?.resume());
   }
 
   /** The package pings when a third of the session's time was quiet, so an answer is due before two thirds. */

@@ -1,6 +1,7 @@
 import { DatapathError } from "../../src/datapath/error.ts";
+import type { Link } from "../../src/datapath/link.ts";
 import type { Nft } from "../../src/datapath/nft-process.ts";
-import type { Link, RouteAnswer, Rtnetlink } from "../../src/datapath/rtnetlink-socket.ts";
+import type { RouteAnswer, Rtnetlink } from "../../src/datapath/rtnetlink-socket.ts";
 
 /** How one call goes wrong: nothing was done, or it was done and nobody heard. */
 export type Fault = "before" | "after";

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll } from "vitest";
+import { afterAll, beforeAll, expect, it } from "vitest";
 import { parseNsdbUrl } from "../../src/nsdb/nsdb-url.ts";
 import { openStore } from "../../src/nsdb/open-store.ts";
 import { storeContract } from "../contract/store.ts";
@@ -23,4 +23,31 @@ storeContract("ZookeeperStore", async () => {
       await Promise.all([store.close(), other.close()]);
     },
   };
+});
+
+it("ZookeeperStore leaves the event loop to others while a flood of answers comes", async () => {
+  const store = await openStore(parseNsdbUrl(`zk://${zookeeper.address}/flood`));
+  const data = Buffer.alloc(700, "x");
+  await store.write([{ kind: "create", path: "/znode", data }]);
+  let answers = 0;
+  let mostInOneTurn = 0;
+  let answersBefore = 0;
+  let isReading = true;
+  const turn = (): void => {
+    mostInOneTurn = Math.max(mostInOneTurn, answers - answersBefore);
+    answersBefore = answers;
+    if (isReading) setImmediate(turn);
+  };
+  turn();
+  const reads = Array.from({ length: 6_000 }, async () => {
+    const znode = await store.get("/znode");
+    answers += 1;
+    return znode;
+  });
+  const read = await Promise.all(reads);
+  isReading = false;
+  expect(read.every((znode) => znode?.data.length === data.length)).toBe(true);
+  // A socket is read in pieces of 64 KiB, and by itself up to 32 times in one turn.
+  expect(mostInOneTurn).toBeLessThanOrEqual(2 * Math.ceil(65_536 / data.length));
+  await store.close();
 });

@@ -92,6 +92,39 @@ describe("`Topology`", () => {
     expect([...(seen[before]?.ports.keys() ?? [])]).toContain(port(2).portId);
   });
 
+  test("tells the first half of many ports while it reads the second", async () => {
+    const many = Array.from({ length: 600 }, (_, at) => ({
+      ...port(1),
+      portId: `a0000000-0000-4000-8000-${at.toString(16).padStart(12, "0")}`,
+      interfaceName: `tap${at}`,
+    }));
+    await midonet.bindAll(many);
+    // Of the 1,200 objects of the ports, and the host's, the last 500 take their time.
+    let reads = 0;
+    let release = () => {};
+    const released = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    const slow: Store = {
+      ...store,
+      get session() {
+        return store.session;
+      },
+      onSession: (listener) => store.onSession(listener),
+      get: async (path, onChange) => {
+        reads += 1;
+        if (reads > 701) await released;
+        return store.get(path, onChange);
+      },
+    };
+    topology = new Topology(slow, HOST_ID, (snapshot) => seen.push(snapshot));
+    await expect.poll(() => seen.length, { timeout: 800 }).toBe(1);
+    expect(seen[0]).toMatchObject({ inSync: false });
+    expect(seen[0]?.ports.size).toBeGreaterThanOrEqual(300);
+    release();
+    await expect.poll(newest).toMatchObject({ inSync: true, ports: many.map(({ portId }) => portId) });
+  });
+
   test("skips an object that cannot be used, names it and the field, and serves it again once mended", async () => {
     await midonet.bind(port(1));
     await midonet.bind(port(2));

@@ -101,7 +101,7 @@ describe("`Topology`", () => {
     await midonet.bindAll(many);
     // Of the 1,200 objects of the ports, and the host's, the last 500 take their time.
     let reads = 0;
-    let release = () => {};
+    let release = (): void => undefined;
     const released = new Promise<void>((resolve) => {
       release = resolve;
     });

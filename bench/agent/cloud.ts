@@ -44,7 +44,8 @@ export class Cloud {
   /** `taps` guests are plugged in, none is bound. */
   static async build(taps: number, talking: readonly number[]): Promise<Cloud> {
     const folder = mkdtempSync(join(tmpdir(), "mn-scale-"));
-    const zookeeper = await startZookeeper();
+    // Its own default: with little, it stops the world ever longer for the changes of a large host object that it keeps.
+    const zookeeper = await startZookeeper({ heapMiB: 1_000 });
     const nsdb = `zk://${zookeeper.address}/midonet`;
     const store = timed(await openStore(parseNsdbUrl(nsdb)));
     const nova = await StandInNova.start({
@@ -110,20 +111,24 @@ export class Cloud {
 /** A store that remembers when its last write began. */
 export interface TimedStore extends Store {
   lastWriteBeganMs: number;
+  /** When the server's word came that it was written. */
+  lastWriteEndedMs: number;
 }
 
 function timed(store: Store): TimedStore {
   const wrapped: TimedStore = {
     lastWriteBeganMs: 0,
+    lastWriteEndedMs: 0,
     url: store.url,
     get session() {
       return store.session;
     },
     get: (path, onChange) => store.get(path, onChange),
     children: (path, onChange) => store.children(path, onChange),
-    write: (ops) => {
+    write: async (ops) => {
       wrapped.lastWriteBeganMs = nowMs();
-      return store.write(ops);
+      await store.write(ops);
+      wrapped.lastWriteEndedMs = nowMs();
     },
     onSession: (listener) => store.onSession(listener),
     close: () => store.close(),

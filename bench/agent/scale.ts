@@ -22,7 +22,7 @@ async function measure(): Promise<void> {
   const bound = Number(values.ports);
   const scale: Scale = {
     bound,
-    spare: values.quick ? 10 : 60,
+    spare: values.quick ? 10 : 200,
     talkers: Array.from({ length: 20 }, (_, at) => Math.floor((at * bound) / 20)),
     quick: values.quick,
   };

@@ -48,7 +48,6 @@ export class Reconciler {
   #stopped = false;
   #passes = 0;
   #lastPassMs: number | undefined;
-  #activity: Activity = { active: [], idle: new Map() };
   #idleSentences: ReadonlyMap<string, string> = new Map();
   #failing: ReadonlyMap<string, string> = new Map();
   #broken: string | undefined;
@@ -126,12 +125,12 @@ export class Reconciler {
     const { datapath, table, snapshot, linkOf, linksAreComplete } = this.#in;
     const { inSync, ports } = snapshot();
     const exact = inSync && linksAreComplete();
-    this.#activity = activity(ports.values(), linkOf, (portId, interfaceName) =>
+    const { active, idle } = activity(ports.values(), linkOf, (portId, interfaceName) =>
       table.holds(portId, interfaceName),
     );
-    this.#idleSentences = this.#tellIdle(ports);
+    this.#idleSentences = this.#tellIdle(ports, idle);
 
-    const want = table.open(this.#activity.active);
+    const want = table.open(active);
     const report = await datapath.sync(want, exact ? "exact" : "add-only");
     this.#tellReport(report);
     if (report.repairedBase) await this.#in.onRepair();
@@ -160,9 +159,9 @@ export class Reconciler {
     );
   }
 
-  #tellIdle(ports: TopologySnapshot["ports"]): ReadonlyMap<string, string> {
+  #tellIdle(ports: TopologySnapshot["ports"], idle: Activity["idle"]): ReadonlyMap<string, string> {
     const sentences = new Map<string, string>();
-    for (const [portId, reason] of this.#activity.idle) {
+    for (const [portId, reason] of idle) {
       const port = ports.get(portId);
       if (port === undefined) continue;
       const sentence = idleSentence(port, reason);

@@ -85,14 +85,16 @@ export function decodeHost(data: Buffer): HostModel {
 
 /** Decodes one host again and again: what the text has in common with the one before is not read anew. */
 export class HostDecoder {
-  #text = "";
-  /** The printed port ids of the text, and where each ends in it. */
+  /** Not its text: that would be a large string on its way to the old generation with each change. */
+  #data: Buffer = Buffer.alloc(0);
+  /** The printed port ids, and where each ends in the text. */
   #printed: readonly PrintedId[] = [];
 
   /** @throws {NsdbError} As {@link decodeHost}. */
   decode(data: Buffer): HostModel {
     const text = data.toString("utf8");
-    const common = commonLength(text, this.#text);
+    // Only where each character is one byte are places in the text places in the data.
+    const common = text.length === data.length ? commonLength(data, this.#data) : 0;
     const known = this.#printed;
     const printed: PrintedId[] = [];
     const fields = parseProtobufText(text, (_, at) => {
@@ -107,8 +109,8 @@ export class HostDecoder {
       }
       return takePrintedPortIds(text, end, printed);
     });
-    this.#text = text;
-    this.#printed = printed;
+    this.#data = data;
+    this.#printed = text.length === data.length ? printed : [];
     return {
       id: uuidOf(fields, "id"),
       name: stringOf(fields, "name"),
@@ -144,10 +146,10 @@ interface PrintedId {
   readonly end: number;
 }
 
-function commonLength(a: string, b: string): number {
+function commonLength(a: Buffer, b: Buffer): number {
   const shorter = Math.min(a.length, b.length);
   let at = 0;
-  while (at < shorter && a.charCodeAt(at) === b.charCodeAt(at)) at++;
+  while (at < shorter && a[at] === b[at]) at++;
   return at;
 }
 

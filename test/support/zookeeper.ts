@@ -10,11 +10,13 @@ export class ZookeeperServer {
   readonly tcpPort: number;
   readonly #folder: string;
   readonly host: string;
+  readonly #heapMiB: number;
   #process: ChildProcess | undefined;
   #exited: Promise<unknown> = Promise.resolve();
 
-  constructor(folder: string, tcpPort: number, host = "127.0.0.1") {
+  constructor(folder: string, tcpPort: number, host = "127.0.0.1", heapMiB = 96) {
     this.#folder = folder;
+    this.#heapMiB = heapMiB;
     this.tcpPort = tcpPort;
     this.host = host;
   }
@@ -27,7 +29,13 @@ export class ZookeeperServer {
   /** Starts the process without waiting until it serves. */
   launch(): void {
     const jars = ["/usr/share/java/zookeeper.jar"];
-    const flags = ["-Xms16m", "-Xmx96m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"];
+    const flags = [
+      "-Xms16m",
+      `-Xmx${this.#heapMiB}m`,
+      "-XX:+UseSerialGC",
+      "-XX:TieredStopAtLevel=1",
+      "-Xshare:auto",
+    ];
     const main = "org.apache.zookeeper.server.quorum.QuorumPeerMain";
     this.#process = spawn(
       "java",
@@ -124,6 +132,8 @@ export interface ZookeeperOptions {
   /** The servers' unit of time; the shortest session has two, the longest twenty. */
   readonly tickMs?: number;
   readonly host?: string;
+  /** It keeps its last 500 changes there, so many changes of a large znode need more. @source ZooKeeper's own default is 1,000 */
+  readonly heapMiB?: number;
 }
 
 /** A server that serves. */
@@ -134,7 +144,7 @@ export async function startZookeeper(
   const host = options.host ?? "127.0.0.1";
   const [tcpPort = 0] = await freeTcpPorts(1);
   await writeConfig(folder, host, tcpPort, options.tickMs ?? 500, []);
-  const server = new ZookeeperServer(folder, tcpPort, host);
+  const server = new ZookeeperServer(folder, tcpPort, host, options.heapMiB);
   await server.start();
   return Object.assign(server, {
     async cleanUp() {

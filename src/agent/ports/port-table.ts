@@ -22,9 +22,10 @@ export class PortTable implements TenureLookup {
   /** Number to the time at which it is free again. */
   readonly #resting = new Map<number, number>();
   /** What the last {@link open} made of each port; the same port on the same link gives the same again. */
-  #opened: ReadonlyMap<string, Opened> = new Map();
+  readonly #opened = new Map<string, Opened>();
   readonly #listeners = new Set<() => void>();
   readonly #options: PortTableOptions;
+  #opens = 0;
   #lastGiven = 0;
   #inSync = false;
 
@@ -65,27 +66,34 @@ export class PortTable implements TenureLookup {
    */
   open(active: readonly ActivePort[]): readonly Plumbing[] {
     for (const row of this.#rows.values()) row.wanted = false;
-    const opened = new Map<string, Opened>();
+    this.#opens += 1;
     const plumbings = active.map(({ port, ifindex }) => {
       const before = this.#opened.get(port.portId);
-      const isSame = before?.port === port && before.plumbing.ifindex === ifindex;
-      const now =
-        isSame && this.#keep(before.plumbing) ? before : { port, plumbing: this.#openPort(port, ifindex) };
-      opened.set(port.portId, now);
-      return now.plumbing;
+      if (before?.port === port && before.plumbing.ifindex === ifindex && this.#keep(before.plumbing)) {
+        before.at = this.#opens;
+        return before.plumbing;
+      }
+      const plumbing = this.#openPort(port, ifindex);
+      this.#opened.set(port.portId, { port, plumbing, at: this.#opens });
+      return plumbing;
     });
-    this.#opened = opened;
+    if (this.#opened.size > active.length) this.#forgetOpened();
     this.#changed();
     return plumbings;
   }
 
+  #forgetOpened(): void {
+    for (const [portId, { at }] of this.#opened) if (at !== this.#opens) this.#opened.delete(portId);
+  }
+
   /** Marks the rows of a plumbing as wanted; false where one is missing. */
   #keep({ identities }: Plumbing): boolean {
-    return identities.every(({ number }) => {
+    for (const { number } of identities) {
       const row = this.#rows.get(number);
-      if (row !== undefined) row.wanted = true;
-      return row !== undefined;
-    });
+      if (row === undefined) return false;
+      row.wanted = true;
+    }
+    return true;
   }
 
   #openPort(port: ComputePort, ifindex: number): Plumbing {
@@ -201,6 +209,8 @@ interface Adopted {
 interface Opened {
   readonly port: ComputePort;
   readonly plumbing: Plumbing;
+  /** Which {@link PortTable.open} it was in last. */
+  at: number;
 }
 
 interface Row {

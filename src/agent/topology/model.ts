@@ -24,10 +24,11 @@ export interface TopologyProblem {
   readonly reason: string;
 }
 
-/** The newest complete knowledge; each is a new object, and whoever is slow skips the ones between. */
+/** The newest complete knowledge; whoever is slow skips the states between. */
 export interface TopologySnapshot {
   /** False until every object that this host needs has been read once. Nothing may be removed before then. */
   readonly inSync: boolean;
+  /** Follows the NSDB: thousands of ports are not copied for each that changes. */
   readonly ports: ReadonlyMap<string, ComputePort>;
   readonly problems: readonly TopologyProblem[];
   /** False when the NSDB has no `Host` object with this host's id. */

@@ -24,6 +24,7 @@ export class Topology {
   readonly #hostWatch: Watch;
   readonly #hostDecoder = new HostDecoder();
   readonly #entries = new Map<string, Entry>();
+  readonly #ports = new Map<string, ComputePort>();
   #host: { readonly read: boolean; readonly known: boolean; readonly problem?: TopologyProblem } = {
     read: false,
     known: false,
@@ -32,6 +33,8 @@ export class Topology {
   #hostRefusal: TopologyProblem | undefined;
   /** How many of the listed ports have not been read yet. */
   #unread = 0;
+  /** How often the host's list has been read. */
+  #lists = 0;
   /** With so many left to read, those that have been are told. */
   #tellsAt = 0;
   #inSync = false;
@@ -87,30 +90,43 @@ export class Topology {
   }
 
   #follow(portIds: readonly string[]): void {
-    const wanted = new Set(portIds);
     const unreadBefore = this.#unread;
-    for (const portId of wanted) {
-      if (this.#entries.has(portId)) continue;
-      this.#unread += 1;
-      const onFirstRead = () => {
-        this.#unread -= 1;
-        if (this.#unread === this.#tellsAt) this.#due ??= setImmediate(() => this.#tellNow());
-      };
-      this.#entries.set(
-        portId,
-        new Entry(this.#store, portId, this.#hostId, onFirstRead, () => this.#tell()),
-      );
+    this.#lists += 1;
+    let listed = 0;
+    for (const portId of portIds) {
+      const entry = this.#entries.get(portId) ?? this.#begin(portId);
+      if (entry.listedIn !== this.#lists) listed += 1;
+      entry.listedIn = this.#lists;
     }
     if (!this.#inSync && this.#unread >= MANY) this.#tellsAt = Math.floor(this.#unread / 2);
-    const hasLost = this.#entries.size > wanted.size;
+    const hasLost = this.#entries.size > listed;
     for (const [portId, entry] of hasLost ? this.#entries : []) {
-      if (wanted.has(portId)) continue;
+      if (entry.listedIn === this.#lists) continue;
       entry.close();
       this.#entries.delete(portId);
+      this.#ports.delete(portId);
       if (!entry.read) this.#unread -= 1;
     }
     // New ports say nothing before they are read: then they tell, and a whole pass is not spent on what was known.
     if (hasLost || this.#unread <= unreadBefore) this.#tell();
+  }
+
+  #begin(portId: string): Entry {
+    this.#unread += 1;
+    const onFirstRead = () => {
+      this.#unread -= 1;
+      if (this.#unread === this.#tellsAt) this.#due ??= setImmediate(() => this.#tellNow());
+    };
+    const onChange = (port: ComputePort | undefined) => this.#portIs(portId, port);
+    const entry = new Entry(this.#store, portId, this.#hostId, onFirstRead, onChange);
+    this.#entries.set(portId, entry);
+    return entry;
+  }
+
+  #portIs(portId: string, port: ComputePort | undefined): void {
+    if (port === undefined) this.#ports.delete(portId);
+    else this.#ports.set(portId, port);
+    this.#tell();
   }
 
   /** At once when everything is known; while the first read is under way, now and then. */
@@ -134,15 +150,11 @@ export class Topology {
   }
 
   #snapshot(): TopologySnapshot {
-    const ports = new Map<string, ComputePort>();
     const problems = [this.#hostRefusal, this.#host.problem].filter((problem) => problem !== undefined);
-    for (const [portId, entry] of this.#entries) {
-      if (entry.port !== undefined) ports.set(portId, entry.port);
-      problems.push(...entry.problems);
-    }
+    for (const { problems: own } of this.#entries.values()) if (own.length > 0) problems.push(...own);
     this.#inSync ||= this.#isComplete();
     const hostIsKnown = this.#host.known || this.#hostRefusal !== undefined;
-    return { inSync: this.#inSync, ports, problems, hostIsKnown };
+    return { inSync: this.#inSync, ports: this.#ports, problems, hostIsKnown };
   }
 }
 
@@ -162,7 +174,7 @@ const MANY = 500;
 class Entry {
   readonly #portId: string;
   readonly #hostId: string;
-  readonly #onChange: () => void;
+  readonly #onChange: (port: ComputePort | undefined) => void;
   readonly #onFirstRead: () => void;
   readonly #watches: readonly Watch[];
   /** What each of the two said last, by its path. */
@@ -170,11 +182,18 @@ class Entry {
   /** Why one cannot be read now, by its path; what it said last holds. */
   readonly #refusals = new Map<string, TopologyProblem>();
   #isFirst = true;
-  /** What the two objects make; undefined while unread, or where they are not a guest's of this host. */
-  port: ComputePort | undefined;
+  /** Which reading of the host's list named it last. */
+  listedIn = 0;
   problems: readonly TopologyProblem[] = [];
 
-  constructor(store: Store, portId: string, hostId: string, onFirstRead: () => void, onChange: () => void) {
+  /** @param onChange What the two objects make; undefined where they are not a guest's of this host. */
+  constructor(
+    store: Store,
+    portId: string,
+    hostId: string,
+    onFirstRead: () => void,
+    onChange: (port: ComputePort | undefined) => void,
+  ) {
     this.#portId = portId;
     this.#hostId = hostId;
     this.#onChange = onChange;
@@ -213,12 +232,12 @@ class Entry {
     const problems = [...this.#refusals.values()];
     const port = this.#decoded("Port", decodePort, problems);
     const neutronPort = this.#decoded("NeutronPort", decodeNeutronPort, problems);
-    this.port =
+    this.problems = problems;
+    this.#onChange(
       port === undefined || neutronPort === undefined
         ? undefined
-        : computePortOf(this.#portId, this.#hostId, port, neutronPort, problems);
-    this.problems = problems;
-    this.#onChange();
+        : computePortOf(this.#portId, this.#hostId, port, neutronPort, problems),
+    );
   }
 
   #decoded<T>(

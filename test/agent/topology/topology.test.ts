@@ -46,7 +46,9 @@ describe("`Topology`", () => {
   });
 
   const follow = () => {
-    topology = new Topology(store, HOST_ID, (snapshot) => seen.push(snapshot));
+    topology = new Topology(store, HOST_ID, (snapshot) =>
+      seen.push({ ...snapshot, ports: new Map(snapshot.ports) }),
+    );
   };
   const newest = () => {
     const snapshot = seen.at(-1);
@@ -117,7 +119,9 @@ describe("`Topology`", () => {
         return store.get(path, onChange);
       },
     };
-    topology = new Topology(slow, HOST_ID, (snapshot) => seen.push(snapshot));
+    topology = new Topology(slow, HOST_ID, (snapshot) =>
+      seen.push({ ...snapshot, ports: new Map(snapshot.ports) }),
+    );
     await expect.poll(() => seen.length, { timeout: 800 }).toBe(1);
     expect(seen[0]).toMatchObject({ inSync: false });
     expect(seen[0]?.ports.size).toBeGreaterThanOrEqual(300);

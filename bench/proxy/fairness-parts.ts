@@ -1,5 +1,5 @@
 // What fairness.ts, malformed.ts and added-latency.ts set up, each a process of its own:
-//   fairness-parts.ts nova | abuse KIND | ask MILLISECONDS | load MILLISECONDS TCP_PORT REQUESTS_PER_SECOND | malice FROM COUNT AT_ONCE
+//   fairness-parts.ts nova | abuse KIND | ask | load MILLISECONDS TCP_PORT REQUESTS_PER_SECOND | malice FROM COUNT AT_ONCE
 import { Agent, createServer, request } from "node:http";
 import { connect } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -8,7 +8,14 @@ import { sendMalice, type Turns } from "../../test/agent/proxy/malice-lab.ts";
 import { TCP_PORTS } from "./peers.ts";
 
 /** What one guest does to be a nuisance. */
-export type Abuse = "nothing" | "half-open" | "poll, one" | "poll, kept" | "poll, new" | "hang up";
+export type Abuse =
+  | "nothing"
+  | "nothing again"
+  | "half-open"
+  | "poll, one"
+  | "poll, kept"
+  | "poll, new"
+  | "hang up";
 
 const PROXY = { host: "127.0.0.1", port: TCP_PORTS.ours };
 const BODY = "x".repeat(1_000);
@@ -22,8 +29,9 @@ const MANY_GUESTS = Array.from({ length: 40 }, (_, n) => 10 + n);
 const [, , part = "", argument = "", second = "", third = ""] = process.argv;
 if (part === "nova") serveNova();
 else if (part === "abuse") abuse(argument as Abuse);
-else if (part === "ask") await askSteadily(Number(argument), PROXY.port, 1_000 / ASK_EVERY_MS, [7]);
-else if (part === "load") await askSteadily(Number(argument), Number(second), Number(third), MANY_GUESTS);
+else if (part === "ask") askWhenTold();
+else if (part === "load")
+  process.send?.(await askSteadily(Number(argument), Number(second), Number(third), MANY_GUESTS));
 else if (part === "malice")
   await beMalicious({ from: Number(argument), count: Number(second) }, Number(third));
 
@@ -43,7 +51,7 @@ function abuse(kind: Abuse): void {
     for (let n = 0; n < HALF_OPEN; n++) halfOpen();
   } else if (kind === "hang up") {
     for (let n = 0; n < POLLERS; n++) askAndHangUp();
-  } else if (kind !== "nothing") {
+  } else if (kind.startsWith("poll")) {
     const agent = kind === "poll, new" ? false : new Agent({ keepAlive: true });
     for (let n = 0; n < (kind === "poll, one" ? 1 : POLLERS); n++) poll(agent);
   }
@@ -75,13 +83,20 @@ async function beMalicious(turns: Turns, atOnce: number): Promise<void> {
   process.disconnect();
 }
 
-/** Guests that ask steadily, whatever the answers take, on a new connection each time. Tells the ms of each answer. */
+/** One neighbour for all rounds, so that its own code is compiled before the first. Told for how many ms to ask. */
+function askWhenTold(): void {
+  process.on("message", async (forMs: number) => {
+    process.send?.(await askSteadily(forMs, PROXY.port, 1_000 / ASK_EVERY_MS, [7]));
+  });
+}
+
+/** Guests that ask steadily, whatever the answers take, on a new connection each time: the ms of each answer. */
 async function askSteadily(
   forMs: number,
   port: number,
   requestsPerSecond: number,
   guests: readonly number[],
-): Promise<void> {
+): Promise<readonly number[]> {
   const asked: Promise<number>[] = [];
   const began = performance.now();
   for (let now = began; now < began + forMs; now = performance.now()) {
@@ -92,17 +107,25 @@ async function askSteadily(
     }
     await sleep(1);
   }
-  process.send?.(await Promise.all(asked));
+  return Promise.all(asked);
 }
 
+/** Over a bare socket, since what node:http does around each request is as much again as what is measured. */
 function ask(port: number, localAddress: string, path: string): Promise<number> {
   const began = performance.now();
   return new Promise((resolve, reject) => {
-    request({ host: "127.0.0.1", port, localAddress, path, agent: false }, (response) => {
-      if (response.statusCode !== 200) reject(new Error(`a guest got ${response.statusCode}`));
-      response.resume().on("end", () => resolve(performance.now() - began));
-    })
+    const socket = connect({ host: "127.0.0.1", port, localAddress });
+    let answer = "";
+    socket
+      .setEncoding("latin1")
+      .on("data", (text: string) => {
+        answer += text;
+      })
+      .on("end", () => {
+        if (answer.startsWith("HTTP/1.1 200 ")) resolve(performance.now() - began);
+        else reject(new Error(`a guest got "${answer.slice(0, 40)}"`));
+      })
       .on("error", reject)
-      .end();
+      .write(`GET ${path} HTTP/1.1\r\nHost: 169.254.169.254\r\nConnection: close\r\n\r\n`);
   });
 }

@@ -16,9 +16,18 @@ const { values } = parseArgs({
   options: { rounds: { type: "string", default: "5" } },
 });
 
-const KINDS: readonly Abuse[] = ["nothing", "half-open", "poll, one", "poll, kept", "poll, new", "hang up"];
+const KINDS: readonly Abuse[] = [
+  "nothing",
+  "nothing again",
+  "half-open",
+  "poll, one",
+  "poll, kept",
+  "poll, new",
+  "hang up",
+];
 const TOLD: Readonly<Record<Abuse, string>> = {
   nothing: "nothing",
+  "nothing again": "nothing, measured as the others are: what chance adds",
   "half-open": "1,100 half-open requests",
   "poll, one": "one kept connection that asks without pause",
   "poll, kept": "64 kept connections that ask without pause",
@@ -37,6 +46,8 @@ async function measure(): Promise<void> {
     part("first", "fairness-parts.ts", "nova"),
     part("first", "serve.ts", `http://127.0.0.1:${TCP_PORTS.nova}`, String(TCP_PORTS.ours)),
   ];
+  const neighbour = part("first", "fairness-parts.ts", "ask");
+  const latencies = (kind: Abuse) => latenciesOf(neighbour, kind);
   const rounds: Map<Abuse, readonly number[]>[] = [];
   try {
     await sleep(3_000);
@@ -51,7 +62,7 @@ async function measure(): Promise<void> {
     process.stdout.write(report);
     if (rounds.length >= 5) writeFileSync(new URL("fairness.md", import.meta.url), report);
   } finally {
-    for (const server of servers) server.kill("SIGKILL");
+    for (const each of [...servers, neighbour]) each.kill("SIGKILL");
   }
 }
 
@@ -64,11 +75,11 @@ function part(priority: "first" | "usual", file: string, ...args: readonly strin
 }
 
 /** Of a neighbour, sorted, while one guest does this. */
-async function latencies(kind: Abuse): Promise<readonly number[]> {
+async function latenciesOf(neighbour: ChildProcess, kind: Abuse): Promise<readonly number[]> {
   const abuser = part("usual", "fairness-parts.ts", "abuse", kind);
   try {
     await sleep(SETTLE_MS);
-    const neighbour = part("first", "fairness-parts.ts", "ask", String(SETTLE_MS + ROUND_MS));
+    neighbour.send(SETTLE_MS + ROUND_MS);
     const [all] = (await once(neighbour, "message")) as [number[]];
     return all.slice(Math.round((all.length * SETTLE_MS) / (SETTLE_MS + ROUND_MS))).sort((a, b) => a - b);
   } finally {

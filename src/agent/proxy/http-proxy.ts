@@ -96,6 +96,7 @@ class HttpProxy implements MetadataProxy, Desk, Register {
     const guest = this.guestOf(tenure);
     guest.ended = true;
     guest.forgetAnswers();
+    this.context.upstream.forget(tenure.instanceId);
     const ending = this.#connections.list().filter((connection) => connection.belongsTo(tenure));
     await Promise.all(ending.map(({ socket }) => destroyed(socket)));
     this.#dropShare(guest.share);

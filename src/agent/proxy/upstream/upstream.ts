@@ -8,6 +8,9 @@ import { Endpoint } from "./endpoint.ts";
 /** All nova endpoints of one configuration, and which of them an instance belongs to. */
 export class Upstream {
   readonly #endpoints: readonly Endpoint[];
+  readonly #belongsTo = new Map<string, Endpoint>();
+  /** How many instances belong to each. */
+  readonly #instances = new Map<Endpoint, number>();
 
   /** @throws {ProxyError} `bad-settings` for a URL or a TLS file that cannot be used. */
   constructor(settings: ProxySettings, log: Logger) {
@@ -19,10 +22,40 @@ export class Upstream {
 
   /**
    * The endpoints in the order in which an instance asks them: always the same one first, because nova's cache
-   * is per process, and another one first for another instance (rendezvous hashing).
+   * is per process, and another one first for another instance: by rendezvous hashing, but so that none has many more
+   * of them than another. By chance alone one of two would have 54 or more of 100 guests that boot at once, and they
+   * would wait for it.
    */
   rankingFor(instanceId: string): readonly Endpoint[] {
     if (this.#endpoints.length === 1) return this.#endpoints;
+    const ranking = this.#byWeight(instanceId);
+    const first = this.#belongsTo.get(instanceId) ?? this.#assign(instanceId, ranking);
+    return [first, ...ranking.filter((endpoint) => endpoint !== first)];
+  }
+
+  /** The instance has left this host, or is to be given an endpoint anew. */
+  forget(instanceId: string): void {
+    const endpoint = this.#belongsTo.get(instanceId);
+    if (endpoint === undefined) return;
+    this.#belongsTo.delete(instanceId);
+    this.#instances.set(endpoint, this.#instancesOf(endpoint) - 1);
+  }
+
+  #assign(instanceId: string, ranking: readonly Endpoint[]): Endpoint {
+    const fewest = Math.min(...ranking.map((endpoint) => this.#instancesOf(endpoint)));
+    const chosen = ranking.find((endpoint) => this.#instancesOf(endpoint) <= fewest + MOST_AHEAD);
+    // One has the fewest.
+    const endpoint = chosen as Endpoint;
+    this.#belongsTo.set(instanceId, endpoint);
+    this.#instances.set(endpoint, this.#instancesOf(endpoint) + 1);
+    return endpoint;
+  }
+
+  #instancesOf(endpoint: Endpoint): number {
+    return this.#instances.get(endpoint) ?? 0;
+  }
+
+  #byWeight(instanceId: string): readonly Endpoint[] {
     const weight = ({ address }: Endpoint) =>
       createHash("sha256").update(`${instanceId} ${address.url}`).digest("hex");
     return this.#endpoints
@@ -51,6 +84,9 @@ export class Upstream {
     }));
   }
 }
+
+/** So many instances may an endpoint be ahead of another when it gets one more. */
+const MOST_AHEAD = 1;
 
 /**
  * The best endpoint of a ranking that has not been tried: a healthy one, else one that nothing is known of,

@@ -78,17 +78,10 @@ export async function startService(parts: ServiceParts, config: Config): Promise
     // them from it is told by the next try, when the interface is there for sure.
     const deaf: ListenAddress[] = [];
     for (const address of [IPV4, IPV6]) await proxy.listen(address).catch(() => deaf.push(address));
-    const meetKernel = async (): Promise<void> => {
-      const { ports: adopted } = await datapath.observe();
-      table.adopt(adopted);
-      if (adopted.length > 0) log.info({ ports: adopted.length }, "ports of an earlier run adopted");
-      if (deaf.length > 0) await datapath.sync([], "add-only");
-      if (deaf.includes(IPV4)) await proxy.listen(IPV4);
-      if (deaf.includes(IPV6)) await listenIpv6(proxy, log);
-    };
-    const met = meetKernel();
-    // Told where it is waited for.
-    met.catch(() => undefined);
+    const met = meetKernel({ datapath, table, proxy, log }, deaf);
+    // What it fails with is told where it is waited for; nothing is closed under its feet.
+    const isOver = met.catch(() => undefined);
+    opened.add(() => isOver);
     if (!links.isComplete) await links.start();
     // Where there is no interface there is next to nothing to adopt, so guests are heard before the reading begins.
     if (deaf.includes(IPV4)) await met;
@@ -149,6 +142,19 @@ export async function startService(parts: ServiceParts, config: Config): Promise
     await opened.close();
     throw error;
   }
+}
+
+/** Adopts what an earlier run left in the kernel, and makes that guests are heard where they are not yet. */
+async function meetKernel(
+  { datapath, table, proxy, log }: Pick<ServiceParts, "datapath" | "log"> & Pick<Service, "table" | "proxy">,
+  deaf: readonly ListenAddress[],
+): Promise<void> {
+  const { ports: adopted } = await datapath.observe();
+  table.adopt(adopted);
+  if (adopted.length > 0) log.info({ ports: adopted.length }, "ports of an earlier run adopted");
+  if (deaf.length > 0) await datapath.sync([], "add-only");
+  if (deaf.includes(IPV4)) await proxy.listen(IPV4);
+  if (deaf.includes(IPV6)) await listenIpv6(proxy, log);
 }
 
 /** Serves a probe's port beside those of the NSDB for as long as it is lent. */

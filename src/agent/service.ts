@@ -21,7 +21,7 @@ export interface ServiceParts {
   readonly store: Store;
   readonly hostId: string;
   readonly datapath: Datapath;
-  /** Begins to follow the links once guests are heard, unless it does already. */
+  /** Begins to follow the links when the service starts, unless it does already. */
   readonly links: LinkTable;
   readonly log: Logger;
 }
@@ -56,7 +56,8 @@ const NOTHING_YET: TopologySnapshot = { inSync: false, ports: new Map(), problem
 
 /**
  * Starts to serve, in the order that leaves no guest without an answer: listen where an earlier run left the
- * interface, observe and adopt what else it left, then open the kernel for more. The NSDB is read meanwhile.
+ * interface, observe and adopt what else it left, then open the kernel for more. The NSDB is read meanwhile,
+ * or, where guests are not heard yet, after that.
  *
  * @throws {DatapathError} If the kernel cannot be programmed at all.
  * @throws {ProxyError} If the metadata address or port is taken.

@@ -32,10 +32,12 @@ export function macText(bytes: Buffer): string {
   return bytes.toString("hex").replaceAll(/(..)(?=.)/g, "$1:");
 }
 
-/** @source linux/if_link.h IFLA_IFNAME, IFLA_INFO_KIND, IFLA_INFO_DATA, linux/veth.h VETH_INFO_PEER */
-const [IFLA_IFNAME, INFO_KIND, INFO_DATA, VETH_INFO_PEER] = [3, 1, 2, 1];
-/** `struct ifinfomsg` */
-const IFINFOMSG_BYTES = 16;
+/** The attribute of a link's name. @source linux/if_link.h */
+export const IFLA_IFNAME = 3;
+/** `struct ifinfomsg`: family, type, index at 4, flags at 8. @source linux/rtnetlink.h */
+export const IFINFOMSG_BYTES = 16;
+/** @source linux/if_link.h IFLA_INFO_KIND, IFLA_INFO_DATA, linux/veth.h VETH_INFO_PEER */
+const [INFO_KIND, INFO_DATA, VETH_INFO_PEER] = [1, 2, 1];
 
 /** The IFLA_LINKINFO of a veth pair whose other end has that name; the package leaves it to us. */
 export function vethInfo(peer: string): Buffer {

@@ -11,6 +11,7 @@ import type { ZookeeperHost } from "./nsdb-url.ts";
  * - the handshake has a deadline, and a server that falls silent is noticed in two thirds of the session's time;
  * - replies are cut into frames here, so a broken one ends this connection and nothing else;
  * - every request is answered, at the latest with the connection's end;
+ * - thousands of requests and their answers leave the event loop to others;
  * - error codes that the package does not know are errors, not a crash; request numbers start again before they overflow.
  *
  * It reaches into private parts, so the package's version is pinned and its shape asserted.

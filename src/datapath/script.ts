@@ -1,16 +1,18 @@
-import { addElements, DELIVER, INTERFACE_MAC, PORT_CHAIN_PREFIX, TABLE } from "./base-ruleset.ts";
+import { addElements, DELIVER, INTERFACE_MAC, nameMap, PORT_CHAIN_PREFIX, TABLE } from "./base-ruleset.ts";
 import type { Element, Fact, PortChain } from "./fact.ts";
 import { linkLocalOf, METADATA_TCP_PORT, twinPrefixOf } from "./link-local.ts";
 
 /** The lines of an nft script that take some facts away and put others in; flat, because blocks cost nft 20 times the memory. */
 export function scriptOf(deletes: readonly Fact[], adds: readonly Fact[]): readonly string[] {
+  const chains = adds.filter((fact) => fact.kind === "chain");
   return [
     ...deletes.filter((fact) => fact.kind === "chain").flatMap(({ portId }) => chainRemoval(portId)),
     ...byMap(deletes, keyText).map(
       ([map, keys]) => `delete element netdev ${TABLE} ${map} { ${keys.join(", ")} }`,
     ),
     ...byMap(adds, elementText).map(([map, elements]) => addElements(map, elements)),
-    ...adds.filter((fact) => fact.kind === "chain").map(chainLine),
+    ...(chains.some(({ isIpv6Only }) => isIpv6Only) ? [nameMap("learned_ip")] : []),
+    ...chains.map(chainLine),
   ];
 }
 

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { Datapath } from "../../src/datapath/datapath.ts";
-import type { Plumbing } from "../../src/datapath/plumbing.ts";
+import type { Identity, Plumbing } from "../../src/datapath/plumbing.ts";
 
 /** A kernel, real or not, with guests to plug. */
 export interface World {
@@ -69,6 +69,27 @@ export function describeDatapath(name: string, makeWorld: () => Promise<World>):
       expect(await second.sync(ports, "exact")).toEqual(NOTHING);
       await second.close();
     });
+
+    for (const [from, before] of KINDS) {
+      for (const [to, after] of KINDS) {
+        if (from === to) continue;
+        test(`beside a port that is served, another one goes from ${from} to ${to}`, async () => {
+          const stays = await port(1, [1, "10.0.0.3"]);
+          const changing = await port(2);
+          const wantOf = (identities: readonly Identity[]): readonly Plumbing[] =>
+            identities.length === 0 ? [stays] : [stays, { ...changing, identities }];
+          await datapath.sync([stays], "exact");
+          for (const identities of [before, after]) {
+            const want = wantOf(identities);
+            expect((await datapath.sync(want, "exact")).failed).toEqual([]);
+            expect(sorted((await datapath.observe()).ports)).toEqual(sorted(want));
+            const fresh = world.open();
+            expect(sorted((await fresh.observe()).ports)).toEqual(sorted(want));
+            await fresh.close();
+          }
+        });
+      }
+    }
 
     test("`add-only` removes nothing, `exact` leaves nothing else", async () => {
       const [first, second] = [await port(1, [1, "10.0.0.3"]), await port(2, [2, "10.0.0.4"])];
@@ -181,6 +202,34 @@ export function describeDatapath(name: string, makeWorld: () => Promise<World>):
     });
   });
 }
+
+/** What a port may have, and what it may become. */
+const KINDS: readonly (readonly [string, readonly Identity[]])[] = [
+  ["nothing", []],
+  ["IPv4", [{ number: 5, fixedAddress: "10.0.0.5" }]],
+  [
+    "two of IPv4",
+    [
+      { number: 5, fixedAddress: "10.0.0.5" },
+      { number: 6, fixedAddress: "10.0.0.6" },
+    ],
+  ],
+  [
+    "IPv4 and IPv6",
+    [
+      { number: 5, fixedAddress: "10.0.0.5" },
+      { number: 7, fixedAddress: "2001:db8::7" },
+    ],
+  ],
+  ["IPv6", [{ number: 7, fixedAddress: "2001:db8::7" }]],
+  [
+    "two of IPv6",
+    [
+      { number: 8, fixedAddress: "2001:db8::8" },
+      { number: 7, fixedAddress: "2001:db8::7" },
+    ],
+  ],
+];
 
 /** What a pass reports that had nothing to do. */
 export const NOTHING = { added: [], replaced: [], removed: [], failed: [], repairedBase: false };

@@ -31,7 +31,7 @@ const NS_MULTICAST = "ff02::1:fffe:a9fe";
  * Maps hold all that differs between ports, so that rules never grow with ports. Addresses stand for numbers.
  * `learned_ip` alone is written by the kernel: where the guest of an IPv6-only port asks from over IPv4.
  */
-const MAPS: readonly (readonly [name: string, definition: string])[] = [
+export const MAPS: readonly (readonly [name: string, definition: string])[] = [
   ["map ident", "type ifname . ipv4_addr : ipv4_addr;"],
   ["map ident6", "type ifname . ipv6_addr : ipv4_addr;"],
   ["set only6", "type ifname;"],

@@ -1,11 +1,13 @@
 import { PORT_CHAIN_PREFIX, TABLE, TABLE_FAMILIES } from "./base-ruleset.ts";
+import { fitsBatch } from "./batch.ts";
 import type { Datapath, Observed, SyncMode, SyncReport } from "./datapath.ts";
 import { DatapathError } from "./error.ts";
 import { inspectHostFirewall } from "./host-firewall.ts";
 import { type HostStep, missingSteps, sweepHost } from "./host-interface.ts";
 import { emptyRuleset, isHeld, type Ruleset, readListing } from "./listing.ts";
+import type { NfTables } from "./nf-tables.ts";
 import type { Nft } from "./nft-process.ts";
-import { type Plan, type PortChange, planOf, planScript, rulesetAfter } from "./plan.ts";
+import { factsIn, type Plan, type PortChange, planOf, planScript, rulesetAfter } from "./plan.ts";
 import type { Plumbing } from "./plumbing.ts";
 import { type Applied, reportOf } from "./report.ts";
 import type { Rtnetlink } from "./rtnetlink-socket.ts";
@@ -40,6 +42,7 @@ const NOTHING_KNOWN: Known = { ruleset: emptyRuleset(), marks: "", generation: u
  */
 export class KernelDatapath implements Datapath {
   readonly #nft: Nft;
+  readonly #nfTables: NfTables;
   readonly #rtnetlink: Rtnetlink;
   #known: Known | undefined;
   #turn: Promise<unknown> = Promise.resolve();
@@ -49,8 +52,9 @@ export class KernelDatapath implements Datapath {
   /** Until when the readings so far have used up their share. */
   #spentUntil = 0;
 
-  constructor(edges: { readonly nft: Nft; readonly rtnetlink: Rtnetlink }) {
+  constructor(edges: { readonly nft: Nft; readonly nfTables: NfTables; readonly rtnetlink: Rtnetlink }) {
     this.#nft = edges.nft;
+    this.#nfTables = edges.nfTables;
     this.#rtnetlink = edges.rtnetlink;
   }
 
@@ -130,6 +134,7 @@ export class KernelDatapath implements Datapath {
     this.#driftListeners.clear();
     await Promise.all([this.#turn, this.#comparison]);
     this.#nft.close();
+    this.#nfTables.close();
     this.#rtnetlink.close();
   }
 
@@ -177,7 +182,7 @@ export class KernelDatapath implements Datapath {
       if (script.length === 0) return { plan, failed: [] };
       this.#known = undefined;
       try {
-        await this.#nft.apply(script);
+        if (!(await this.#changeDirectly(plan))) await this.#nft.apply(script);
       } catch (error) {
         if (!(error instanceof DatapathError) || error.code !== "rejected") throw error;
         if (tries < APPLY_TRIES - 1) continue;
@@ -188,6 +193,13 @@ export class KernelDatapath implements Datapath {
       await this.#keep(rulesetAfter(ruleset, plan), generation);
       return { plan, failed: [] };
     }
+  }
+
+  /** Without nft, where the change is small. False where that was not to be; nothing is done then. */
+  async #changeDirectly({ rebuildsBase, changes }: Plan): Promise<boolean> {
+    if (rebuildsBase) return false;
+    const { deletes, adds } = factsIn(changes);
+    return fitsBatch(deletes, adds) && this.#nfTables.change(deletes, adds);
   }
 
   async #apply(script: readonly string[]): Promise<void> {
@@ -224,7 +236,7 @@ export class KernelDatapath implements Datapath {
   /** Our own change moved the generation by one; anything else means that somebody else was there too. */
   async #keep(ruleset: Ruleset, before: number | undefined): Promise<void> {
     // Asked in this order: who takes a table away in between is told by the generation.
-    const [marks, generation] = await Promise.all([this.#marks(), this.#nft.generation()]);
+    const [marks, generation] = await Promise.all([this.#marks(), this.#nfTables.generation()]);
     const isOurs = before !== undefined && generation === (before + 1) >>> 0;
     this.#known = { ruleset, marks, generation: isOurs ? generation : undefined };
   }
@@ -247,7 +259,7 @@ export class KernelDatapath implements Datapath {
 
   /** What is there now, whatever it takes. */
   async #current(): Promise<Known> {
-    const generation = await this.#nft.generation();
+    const generation = await this.#nfTables.generation();
     if (this.#known?.generation === generation) return this.#known;
     this.#known = await this.#read(generation);
     return this.#known;
@@ -257,13 +269,13 @@ export class KernelDatapath implements Datapath {
     const marks = await this.#marks();
     const tables = await Promise.all(TABLE_FAMILIES.map((family) => this.#nft.listTable(family, TABLE)));
     const ruleset = readListing(tables.flatMap((table) => table ?? []));
-    const isStill = (await this.#nft.generation()) === generation;
+    const isStill = (await this.#nfTables.generation()) === generation;
     return { ruleset, marks, generation: isStill ? generation : undefined };
   }
 
   /** Our tables at a glance, however large they are. */
   async #marks(): Promise<string> {
-    const marks = await Promise.all(TABLE_FAMILIES.map((family) => this.#nft.tableMark(family, TABLE)));
+    const marks = await Promise.all(TABLE_FAMILIES.map((family) => this.#nfTables.tableMark(family, TABLE)));
     return marks.map((mark) => mark ?? GONE).join(" ");
   }
 
@@ -288,7 +300,7 @@ export class KernelDatapath implements Datapath {
   async #hasDrifted(): Promise<boolean> {
     if ((await this.#inTurn(() => missingSteps(this.#rtnetlink))).length > 0) return true;
     const known = this.#known;
-    const generation = await this.#nft.generation();
+    const generation = await this.#nfTables.generation();
     if (known === undefined || known.generation === generation) return false;
     if ((await this.#marks()) !== known.marks) return this.#known === known;
     if (this.#spentUntil <= performance.now() + DRIFT_CREDIT_MS) {

@@ -1,4 +1,11 @@
-import { attribute, IFINFOMSG_BYTES, IFLA_IFNAME, linkKindIn, macText } from "./rtnetlink-bytes.ts";
+import {
+  attribute,
+  IFINFOMSG_BYTES,
+  IFLA_IFNAME,
+  linkKindIn,
+  macText,
+  textAttribute,
+} from "./netlink-bytes.ts";
 
 /** A host netdev. */
 export interface Link {
@@ -31,7 +38,7 @@ export function linkQuestion(one: { readonly ifindex?: number; readonly name?: s
   return Buffer.concat([
     head,
     attribute(EXT_MASK, mask),
-    ...(one.name === undefined ? [] : [attribute(IFLA_IFNAME, Buffer.from(`${one.name}\0`))]),
+    ...(one.name === undefined ? [] : [textAttribute(IFLA_IFNAME, one.name)]),
   ]);
 }
 

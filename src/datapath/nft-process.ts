@@ -1,9 +1,7 @@
 import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
-import { createNetlink, type NetlinkSocket } from "netlink";
 import { DatapathError, type DatapathErrorCode } from "./error.ts";
-import { attribute } from "./rtnetlink-bytes.ts";
 
-/** The edge to nf_tables. */
+/** The edge to the `nft` command. */
 export interface Nft {
   /**
    * Carries out a script as one transaction: all of it or nothing.
@@ -17,33 +15,8 @@ export interface Nft {
   listChains(): Promise<readonly unknown[]>;
   /** The objects of `nft -j list chain`. @throws {DatapathError} */
   listChain(family: string, table: string, name: string): Promise<readonly unknown[]>;
-  /**
-   * The kernel's count of committed transactions in this network namespace, anybody's: while it stands still,
-   * no rule has changed. (A device that goes takes its chains along without being counted before Linux 6.16.)
-   *
-   * @throws {DatapathError}
-   */
-  generation(): Promise<number>;
-  /**
-   * Changes when that table is deleted, made again, or has another number of chains or maps; undefined where it
-   * is not. As quick for thousands of ports as for one, whatever else changes meanwhile.
-   *
-   * @throws {DatapathError}
-   */
-  tableMark(family: keyof typeof FAMILY_NUMBERS, name: string): Promise<string | undefined>;
   close(): void;
 }
-
-/** @source linux/netlink.h */
-const NETLINK_NETFILTER = 12;
-/** @source linux/netfilter/nfnetlink.h NFNL_SUBSYS_NFTABLES, linux/netfilter/nf_tables.h NFT_MSG_GETTABLE, NFT_MSG_GETGEN */
-const [GET_TABLE, GET_GENERATION] = [(10 << 8) | 1, (10 << 8) | 16];
-/** @source linux/netfilter/nf_tables.h NFTA_TABLE_NAME, NFTA_GEN_ID */
-const [TABLE_NAME_ATTRIBUTE, GENERATION_ATTRIBUTE] = [1, 1];
-/** @source linux/netfilter.h NFPROTO_INET, NFPROTO_ARP, NFPROTO_NETDEV */
-const FAMILY_NUMBERS = { inet: 1, arp: 3, netdev: 5 } as const;
-/** `struct nfgenmsg`: family, version 0, no resource id. */
-const NFGENMSG_BYTES = 4;
 
 /**
  * When the next nft is started after one was used: to start a process stops the event loop for some milliseconds,
@@ -51,14 +24,13 @@ const NFGENMSG_BYTES = 4;
  */
 const SPARE_AFTER_MS = 50;
 
-/** {@link Nft} by the `nft` command, and by netlink for what must be quick. */
+/** {@link Nft} by processes of their own. */
 export class NftProcess implements Nft {
   readonly #command: string;
   readonly #timeoutMs: number;
   /** Started, and waiting for its script: its start-up is not part of the next change. */
   #spare: ChildProcessWithoutNullStreams | undefined;
   #spareTimer: NodeJS.Timeout | undefined;
-  #netlink: NetlinkSocket | undefined;
 
   constructor(options: { readonly command?: string; readonly timeoutMs?: number } = {}) {
     this.#command = options.command ?? "nft";
@@ -92,55 +64,9 @@ export class NftProcess implements Nft {
     return this.#list(["list", "chain", family, table, name]);
   }
 
-  async generation(): Promise<number> {
-    const answer = await this.#ask("the ruleset's generation", GET_GENERATION, Buffer.alloc(NFGENMSG_BYTES));
-    const generation = answer === undefined ? undefined : generationIn(answer);
-    if (generation !== undefined) return generation;
-    throw new DatapathError(
-      "no-kernel-support",
-      "Cannot ask the kernel for the ruleset's generation: its answer has none; it must be Linux 5.10 or newer",
-    );
-  }
-
-  async tableMark(family: keyof typeof FAMILY_NUMBERS, name: string): Promise<string | undefined> {
-    const question = Buffer.concat([
-      Buffer.from([FAMILY_NUMBERS[family], 0, 0, 0]),
-      attribute(TABLE_NAME_ATTRIBUTE, Buffer.from(`${name}\0`)),
-    ]);
-    const answer = await this.#ask(`table "${family} ${name}"`, GET_TABLE, question);
-    // The header holds the generation, which anybody moves; what follows is the table's own handle and counts.
-    return answer?.toString("hex", NFGENMSG_BYTES);
-  }
-
   close(): void {
     clearTimeout(this.#spareTimer);
     this.#takeSpare()?.kill("SIGKILL");
-    this.#netlink?.close();
-    this.#netlink = undefined;
-  }
-
-  /** Asks nf_tables for one thing; undefined where there is no such thing. */
-  async #ask(what: string, type: number, question: Buffer): Promise<Buffer | undefined> {
-    try {
-      this.#netlink ??= createNetlink(NETLINK_NETFILTER);
-      const [[message]] = await this.#netlink.request(type, question, { timeout: 5_000 });
-      return message?.data;
-    } catch (error) {
-      const reason = (error as Error).message;
-      if (/ENOENT/.test(reason)) return undefined;
-      if (/EPERM/.test(reason)) {
-        throw new DatapathError(
-          "no-privilege",
-          `Cannot read the ruleset: ${reason}; this needs CAP_NET_ADMIN: run it as root`,
-          error,
-        );
-      }
-      throw new DatapathError(
-        "no-kernel-support",
-        `Cannot ask the kernel for ${what}: ${reason}; it must have nf_tables: modprobe nf_tables`,
-        error,
-      );
-    }
   }
 
   async #list(words: readonly string[]): Promise<readonly unknown[]> {
@@ -202,16 +128,6 @@ export class NftProcess implements Nft {
       child.stdin.end(input);
     });
   }
-}
-
-function generationIn(data: Buffer): number | undefined {
-  for (let at = NFGENMSG_BYTES; at + 4 <= data.length; ) {
-    const length = data.readUInt16LE(at);
-    if (data.readUInt16LE(at + 2) === GENERATION_ATTRIBUTE) return data.readUInt32BE(at + 4);
-    if (length < 4) return undefined;
-    at += (length + 3) & ~3;
-  }
-  return undefined;
 }
 
 function notStarted(command: string, error: NodeJS.ErrnoException): DatapathError {

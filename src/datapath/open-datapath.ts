@@ -1,5 +1,6 @@
 import type { Datapath } from "./datapath.ts";
 import { KernelDatapath } from "./kernel-datapath.ts";
+import { NfTablesSocket } from "./nf-tables.ts";
 import { NftProcess } from "./nft-process.ts";
 import { RtnetlinkSocket } from "./rtnetlink-socket.ts";
 
@@ -9,5 +10,9 @@ import { RtnetlinkSocket } from "./rtnetlink-socket.ts";
  * @throws {DatapathError} `failed` where no netlink socket can be had.
  */
 export function openDatapath(): Datapath {
-  return new KernelDatapath({ nft: new NftProcess(), rtnetlink: new RtnetlinkSocket() });
+  return new KernelDatapath({
+    nft: new NftProcess(),
+    nfTables: new NfTablesSocket(),
+    rtnetlink: new RtnetlinkSocket(),
+  });
 }

@@ -101,10 +101,19 @@ function keeper(
     );
 }
 
+/** All that some changes take away, and all that they put in. */
+export function factsIn(
+  changes: readonly PortChange[],
+): Readonly<Record<"deletes" | "adds", readonly Fact[]>> {
+  return {
+    deletes: changes.flatMap((change) => change.deletes),
+    adds: changes.flatMap((change) => change.adds),
+  };
+}
+
 /** One transaction for the whole plan; empty where nothing is to be done. */
 export function planScript(plan: Pick<Plan, "rebuildsBase" | "changes">): readonly string[] {
-  const deletes = plan.changes.flatMap((change) => change.deletes);
-  const adds = plan.changes.flatMap((change) => change.adds);
+  const { deletes, adds } = factsIn(plan.changes);
   return [...(plan.rebuildsBase ? baseScript() : []), ...scriptOf(deletes, adds)];
 }
 

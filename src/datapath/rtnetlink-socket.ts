@@ -1,7 +1,7 @@
 import { createRtNetlink, type RtNetlinkSocket as RtSocket, type rt } from "netlink";
 import { DatapathError, type DatapathErrorCode } from "./error.ts";
 import { type Link, linkIn, linkQuestion } from "./link.ts";
-import { type AddressBytes, addressBytes, macBytes, vethInfo } from "./rtnetlink-bytes.ts";
+import { type AddressBytes, addressBytes, macBytes, vethInfo } from "./netlink-bytes.ts";
 
 /** What the kernel would do with a packet. */
 export interface RouteAnswer {

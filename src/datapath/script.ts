@@ -53,18 +53,19 @@ export function portRuleCount(isIpv6Only: boolean): number {
   return isIpv6Only ? 5 : 3;
 }
 
-function byMap(
+/** The elements among some facts, each made into something, by the map that they belong to. */
+export function byMap<T>(
   facts: readonly Fact[],
-  textOf: (element: Element) => string,
-): readonly (readonly [string, readonly string[]])[] {
-  const texts = new Map<string, string[]>();
+  make: (element: Element) => T,
+): readonly (readonly [string, readonly T[]])[] {
+  const made = new Map<string, T[]>();
   for (const fact of facts) {
     if (fact.kind !== "element") continue;
-    const lot = texts.get(fact.map);
-    if (lot === undefined) texts.set(fact.map, [textOf(fact)]);
-    else lot.push(textOf(fact));
+    const lot = made.get(fact.map);
+    if (lot === undefined) made.set(fact.map, [make(fact)]);
+    else lot.push(make(fact));
   }
-  return [...texts];
+  return [...made];
 }
 
 function elementText(element: Element): string {

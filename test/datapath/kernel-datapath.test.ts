@@ -97,7 +97,7 @@ describe("`onDrift()`", () => {
       ...kernel.nft,
       listTable: (family, name) => (isRestless ? listing : kernel.nft.listTable(family, name)),
     };
-    const datapath = new KernelDatapath({ nft, rtnetlink: kernel.rtnetlink });
+    const datapath = new KernelDatapath({ nft, nfTables: kernel.nfTables, rtnetlink: kernel.rtnetlink });
     const want = two(kernel);
     await datapath.sync(want, "exact");
     isRestless = true;

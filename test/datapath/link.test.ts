@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { linkIn, linkQuestion } from "../../src/datapath/link.ts";
-import { attribute } from "../../src/datapath/rtnetlink-bytes.ts";
+import { attribute } from "../../src/datapath/netlink-bytes.ts";
 
 /** The body of an RTM_NEWLINK: `struct ifinfomsg`, then attributes. */
 function message(ifindex: number, flags: number, ...attributes: readonly Buffer[]): Buffer {

@@ -1,7 +1,9 @@
 import { DatapathError } from "../../src/datapath/error.ts";
 import type { Link } from "../../src/datapath/link.ts";
+import type { NfTables } from "../../src/datapath/nf-tables.ts";
 import type { Nft } from "../../src/datapath/nft-process.ts";
 import type { RouteAnswer, Rtnetlink } from "../../src/datapath/rtnetlink-socket.ts";
+import { scriptOf } from "../../src/datapath/script.ts";
 
 /** How one call goes wrong: nothing was done, or it was done and nobody heard. */
 export type Fault = "before" | "after";
@@ -18,12 +20,13 @@ interface FakeTable {
 }
 
 /**
- * A kernel with our two edges, in memory: links, addresses, routes, rules, and nf_tables with its transactions,
+ * A kernel with our three edges, in memory: links, addresses, routes, rules, and nf_tables with its transactions,
  * as far as the datapath asks for them. It can fail once at any call, and prints itself.
  */
 export class FakeKernel {
   readonly links = new Map<number, Link>();
   readonly nft: Nft;
+  readonly nfTables: NfTables;
   readonly rtnetlink: Rtnetlink;
   readonly #addresses = new Map<string, number>();
   readonly #routes = new Map<string, number>();
@@ -33,11 +36,12 @@ export class FakeKernel {
   #lastIndex = 1;
   #lastHandle = 0;
   #failAt: { readonly call: number; readonly fault: Fault } | undefined;
-  /** Calls of both edges since the start. */
+  /** Calls of all edges since the start. */
   calls = 0;
 
   constructor() {
     this.nft = this.#makeNft();
+    this.nfTables = this.#makeNfTables();
     this.rtnetlink = this.#makeRtnetlink();
   }
 
@@ -107,6 +111,21 @@ export class FakeKernel {
             JSON.stringify(object).includes(`"${name}"`),
           ),
         ),
+      close: () => undefined,
+    };
+  }
+
+  #makeNfTables(): NfTables {
+    return {
+      change: (deletes, adds) =>
+        this.#call(() => {
+          try {
+            this.#apply(scriptOf(deletes, adds));
+            return true;
+          } catch {
+            return false;
+          }
+        }),
       generation: () => this.#call(() => this.#generation),
       tableMark: (family, name) =>
         this.#call(() => {

@@ -1,8 +1,14 @@
 import { execFile } from "node:child_process";
-import { afterEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { baseScript } from "../../src/datapath/base-ruleset.ts";
+import { fitsBatch } from "../../src/datapath/batch.ts";
 import { DatapathError } from "../../src/datapath/error.ts";
+import { factsOf, waysOutAround } from "../../src/datapath/fact.ts";
+import { NfTablesSocket } from "../../src/datapath/nf-tables.ts";
 import { NftProcess } from "../../src/datapath/nft-process.ts";
+import type { Identity, Plumbing } from "../../src/datapath/plumbing.ts";
 import { RtnetlinkSocket } from "../../src/datapath/rtnetlink-socket.ts";
+import { scriptOf } from "../../src/datapath/script.ts";
 import { must, run } from "../support/namespace.ts";
 
 afterEach(async () => {
@@ -27,20 +33,23 @@ describe("`NftProcess`", () => {
 
   test("says that it needs root where it lacks the privilege", async () => {
     const script = `
-      import("./src/datapath/nft-process.ts").then(async ({ NftProcess }) => {
-        const nft = new NftProcess();
-        for (const ask of [() => nft.apply(["add table inet edge"]), () => nft.generation()]) {
+      const { NftProcess } = await import("./src/datapath/nft-process.ts");
+      const { NfTablesSocket } = await import("./src/datapath/nf-tables.ts");
+      {
+        const [nft, nfTables] = [new NftProcess(), new NfTablesSocket()];
+        for (const ask of [() => nft.apply(["add table inet edge"]), () => nfTables.generation()]) {
           const error = await ask().catch((error) => error);
           process.stdout.write(error.code + ": " + error.message + "\\n");
         }
         process.exit(0);
-      })`;
+      }`;
     const words = [
       "--bounding-set=-net_admin",
       "--inh-caps=-net_admin",
       process.execPath,
       "--import",
       "tsx",
+      "--input-type=module",
       "-e",
       script,
     ];
@@ -58,16 +67,112 @@ describe("`NftProcess`", () => {
     expect(said).toMatch(/^rejected: Cannot change the ruleset: the kernel refused \(line 2:.*No such file/);
     expect(await nft.listTable("inet", "edge")).toBeUndefined();
   });
+});
+
+describe("`NfTablesSocket`", () => {
+  const nft = new NftProcess();
+  let nfTables: NfTablesSocket;
+
+  beforeEach(() => {
+    nfTables = new NfTablesSocket();
+  });
+
+  afterEach(() => {
+    nfTables.close();
+  });
 
   test("`generation()` moves by one for each transaction, anybody's, and for nothing else", async () => {
-    const nft = new NftProcess();
-    const first = await nft.generation();
-    expect(await nft.generation()).toBe(first);
+    const first = await nfTables.generation();
+    expect(await nfTables.generation()).toBe(first);
     await nft.apply(["add table inet edge", "add chain inet edge a", "add chain inet edge b"]);
-    expect(await nft.generation()).toBe(first + 1);
+    expect(await nfTables.generation()).toBe(first + 1);
     await must("nft", "add", "table", "ip", "other");
-    expect(await nft.generation()).toBe(first + 2);
-    nft.close();
+    expect(await nfTables.generation()).toBe(first + 2);
+  });
+
+  describe("`change()`", () => {
+    const listing = async () => (await must("nft", "-a", "list", "ruleset")).replaceAll(/ # handle \d+/g, "");
+    const plumbing = (index: number, ...identities: readonly Identity[]): Plumbing => ({
+      portId: `7d9a6f1c-0000-4000-8000-00000000000${index}`,
+      interfaceName: `edge${index}`,
+      ifindex: 70_000 + index,
+      mac: "fa:16:3e:0a:0b:0c",
+      identities,
+    });
+    const ports: readonly (readonly [string, Plumbing])[] = [
+      ["one IPv4 address", plumbing(0, { number: 1, fixedAddress: "10.0.0.1" })],
+      [
+        "the highest number, and both families",
+        plumbing(
+          0,
+          { number: 65_533, fixedAddress: "203.0.113.255" },
+          { number: 43_518, fixedAddress: "2001:db8::ffff:1" },
+        ),
+      ],
+      [
+        "many addresses",
+        plumbing(
+          0,
+          ...Array.from({ length: 60 }, (_, at) => ({
+            number: 300 + at,
+            fixedAddress: at % 2 === 0 ? `10.9.8.${at}` : `fd00:${at}::7`,
+          })),
+        ),
+      ],
+    ];
+
+    beforeEach(async () => {
+      await must("ip", "link", "add", "edge0", "type", "veth", "peer", "name", "mn-metadata-p");
+      await nft.apply(baseScript());
+    });
+
+    for (const [what, port] of ports) {
+      test(`makes what nft makes, to the letter, and takes it away: ${what}`, async () => {
+        const facts = [...factsOf(port), ...waysOutAround(port.ifindex)];
+        const empty = await listing();
+        await nft.apply(scriptOf([], facts));
+        const byNft = await listing();
+        await nft.apply(scriptOf(facts, []));
+        expect(await listing()).toBe(empty);
+        expect(fitsBatch([], facts)).toBe(true);
+        expect(await nfTables.change([], facts)).toBe(true);
+        expect(await listing()).toBe(byNft);
+        expect(byNft).toContain(port.portId);
+        expect(await nfTables.change(facts, facts)).toBe(true);
+        expect(await listing()).toBe(byNft);
+        expect(await nfTables.change(facts, [])).toBe(true);
+        expect(await listing()).toBe(empty);
+      });
+    }
+
+    test("refuses as a whole what cannot be, moves no generation, and goes on", async () => {
+      const [good, bad] = [ports[0]?.[1], plumbing(0, { number: 9, fixedAddress: "10.0.0.9" })];
+      if (good === undefined) throw new Error("There is no port to try");
+      const before = await nfTables.generation();
+      expect(await nfTables.change(factsOf(bad), factsOf(good))).toBe(false);
+      expect(await nfTables.change(factsOf(good), [])).toBe(false);
+      expect(await nfTables.generation()).toBe(before);
+      expect(await nfTables.change([], factsOf(good))).toBe(true);
+      expect(await nfTables.generation()).toBe(before + 1);
+      await must("nft", "flush", "ruleset");
+      expect(await nfTables.change([], factsOf(good))).toBe(false);
+    });
+
+    test("a chain that went with its device can still be taken away", async () => {
+      const facts = factsOf(ports[0]?.[1] ?? plumbing(0));
+      expect(await nfTables.change([], facts)).toBe(true);
+      await must("ip", "link", "del", "edge0");
+      expect(await nfTables.change(facts, [])).toBe(true);
+    });
+
+    test("what is too much at once is nft's", () => {
+      const many = Array.from({ length: 9 }, (_, at) =>
+        plumbing(at, { number: at + 1, fixedAddress: `10.0.0.${at}` }),
+      );
+      expect(fitsBatch([], many.flatMap(factsOf))).toBe(false);
+      expect(fitsBatch([], many.slice(0, 8).flatMap(factsOf))).toBe(true);
+      expect(fitsBatch(waysOutAround(1), waysOutAround(1))).toBe(false);
+    });
   });
 });
 

@@ -41,10 +41,7 @@ const [INFO_KIND, INFO_DATA, VETH_INFO_PEER] = [1, 2, 1];
 
 /** The IFLA_LINKINFO of a veth pair whose other end has that name; the package leaves it to us. */
 export function vethInfo(peer: string): Buffer {
-  const peerLink = Buffer.concat([
-    Buffer.alloc(IFINFOMSG_BYTES),
-    attribute(IFLA_IFNAME, Buffer.from(`${peer}\0`)),
-  ]);
+  const peerLink = Buffer.concat([Buffer.alloc(IFINFOMSG_BYTES), textAttribute(IFLA_IFNAME, peer)]);
   return Buffer.concat([
     attribute(INFO_KIND, Buffer.from("veth\0")),
     attribute(INFO_DATA, attribute(VETH_INFO_PEER, peerLink)),
@@ -64,4 +61,21 @@ export function attribute(type: number, value: Buffer): Buffer {
   padded.writeUInt16LE(type, 2);
   value.copy(padded, 4);
   return padded;
+}
+
+/** An attribute that holds attributes. @source linux/netlink.h NLA_F_NESTED */
+export function nested(type: number, ...attributes: readonly Buffer[]): Buffer {
+  return attribute(type | 0x8000, Buffer.concat(attributes));
+}
+
+/** An attribute that holds a text, ended by NUL. */
+export function textAttribute(type: number, text: string): Buffer {
+  return attribute(type, Buffer.from(`${text}\0`));
+}
+
+/** An attribute of 32 bits in network order, as nf_tables has its own; rtnetlink's are in the host's. */
+export function networkOrder(type: number, value: number): Buffer {
+  const bytes = Buffer.alloc(4);
+  bytes.writeInt32BE(value);
+  return attribute(type, bytes);
 }

@@ -1,0 +1,170 @@
+import { createNetlink, type NetlinkMessage, type NetlinkSocket } from "netlink";
+import { batchOf, type Message } from "./batch.ts";
+import { DatapathError } from "./error.ts";
+import type { Fact } from "./fact.ts";
+import { textAttribute } from "./netlink-bytes.ts";
+
+type TableFamily = keyof typeof FAMILY_NUMBERS;
+
+/** The edge to nf_tables itself, for what must be quick however many ports there are. */
+export interface NfTables {
+  /**
+   * Takes some facts away and puts others in, as one transaction; they must fit (`fitsBatch()`).
+   *
+   * @returns False where the kernel refuses; nothing is done then. It gives a number and no reason: nft, told the
+   *   same, says why.
+   * @throws {DatapathError} `timeout` where it says nothing: it may have been done.
+   */
+  change(deletes: readonly Fact[], adds: readonly Fact[]): Promise<boolean>;
+  /**
+   * The kernel's count of committed transactions in this network namespace, anybody's: while it stands still,
+   * no rule has changed. (A device that goes takes its chains along without being counted before Linux 6.16.)
+   *
+   * @throws {DatapathError}
+   */
+  generation(): Promise<number>;
+  /**
+   * Changes when that table is deleted, made again, or has another number of chains or maps; undefined where it
+   * is not. As quick for thousands of ports as for one, whatever else changes meanwhile.
+   *
+   * @throws {DatapathError}
+   */
+  tableMark(family: TableFamily, name: string): Promise<string | undefined>;
+  close(): void;
+}
+
+/** @source linux/netlink.h */
+const NETLINK_NETFILTER = 12;
+/** @source linux/netfilter/nfnetlink.h NFNL_SUBSYS_NFTABLES, linux/netfilter/nf_tables.h NFT_MSG_GETTABLE, NFT_MSG_GETGEN */
+const [GET_TABLE, GET_GENERATION] = [(10 << 8) | 1, (10 << 8) | 16];
+/** @source linux/netfilter/nf_tables.h NFTA_TABLE_NAME, NFTA_GEN_ID */
+const [TABLE_NAME_ATTRIBUTE, GENERATION_ATTRIBUTE] = [1, 1];
+/** @source linux/netfilter.h NFPROTO_INET, NFPROTO_ARP, NFPROTO_NETDEV */
+const FAMILY_NUMBERS = { inet: 1, arp: 3, netdev: 5 } as const;
+/** `struct nfgenmsg`: family, version 0, no resource id. */
+const NFGENMSG_BYTES = 4;
+
+/** @source linux/netfilter/nfnetlink.h NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END, NFNL_SUBSYS_NFTABLES in network order */
+const [BATCH_BEGIN, BATCH_END] = [16, 17];
+const FOR_NF_TABLES = Buffer.from([0, 0, 0, 10]);
+/** @source linux/netlink.h NLMSG_ERROR, NLM_F_REQUEST, NLM_F_ACK, struct nlmsghdr */
+const [ERROR, REQUEST, ACKNOWLEDGE, HEADER_BYTES] = [2, 1, 4, 16];
+const TIMEOUT_MS = 5_000;
+
+/** {@link NfTables} by the `netlink` package. */
+export class NfTablesSocket implements NfTables {
+  #netlink: NetlinkSocket | undefined;
+
+  async change(deletes: readonly Fact[], adds: readonly Fact[]): Promise<boolean> {
+    const netlink = this.#open();
+    const begin: Message = { type: BATCH_BEGIN, flags: 0, body: FOR_NF_TABLES };
+    const end: Message = { type: BATCH_END, flags: 0, body: FOR_NF_TABLES };
+    const messages = [begin, ...batchOf(deletes, adds), end];
+    const seqs = messages.map(() => netlink.generateSeq());
+    // The last one before the end: the kernel answers once all is done, and errors before that.
+    const last = messages.length - 2;
+    const bytes = messages.map((message, at) => frame(message, seqs[at] ?? 0, at === last));
+    return carriedOut(netlink, Buffer.concat(bytes), new Set(seqs), seqs[last] ?? 0);
+  }
+
+  async generation(): Promise<number> {
+    const answer = await this.#ask("the ruleset's generation", GET_GENERATION, Buffer.alloc(NFGENMSG_BYTES));
+    const generation = answer === undefined ? undefined : generationIn(answer);
+    if (generation !== undefined) return generation;
+    throw new DatapathError(
+      "no-kernel-support",
+      "Cannot ask the kernel for the ruleset's generation: its answer has none; it must be Linux 5.10 or newer",
+    );
+  }
+
+  async tableMark(family: TableFamily, name: string): Promise<string | undefined> {
+    const question = Buffer.concat([
+      Buffer.from([FAMILY_NUMBERS[family], 0, 0, 0]),
+      textAttribute(TABLE_NAME_ATTRIBUTE, name),
+    ]);
+    const answer = await this.#ask(`table "${family} ${name}"`, GET_TABLE, question);
+    // The header holds the generation, which anybody moves; what follows is the table's own handle and counts.
+    return answer?.toString("hex", NFGENMSG_BYTES);
+  }
+
+  close(): void {
+    this.#netlink?.close();
+    this.#netlink = undefined;
+  }
+
+  #open(): NetlinkSocket {
+    this.#netlink ??= createNetlink(NETLINK_NETFILTER).on("error", () => undefined);
+    return this.#netlink;
+  }
+
+  /** Asks nf_tables for one thing; undefined where there is no such thing. */
+  async #ask(what: string, type: number, question: Buffer): Promise<Buffer | undefined> {
+    try {
+      const [[message]] = await this.#open().request(type, question, { timeout: TIMEOUT_MS });
+      return message?.data;
+    } catch (error) {
+      const reason = (error as Error).message;
+      if (/ENOENT/.test(reason)) return undefined;
+      if (/EPERM/.test(reason)) {
+        throw new DatapathError(
+          "no-privilege",
+          `Cannot read the ruleset: ${reason}; this needs CAP_NET_ADMIN: run it as root`,
+          error,
+        );
+      }
+      throw new DatapathError(
+        "no-kernel-support",
+        `Cannot ask the kernel for ${what}: ${reason}; it must have nf_tables: modprobe nf_tables`,
+        error,
+      );
+    }
+  }
+}
+
+/** Sends a batch of messages with those numbers. Every refusal comes before the acknowledgement of `last`. */
+function carriedOut(
+  netlink: NetlinkSocket,
+  batch: Buffer,
+  seqs: ReadonlySet<number>,
+  last: number,
+): Promise<boolean> {
+  return new Promise((resolve, reject) => {
+    const settle = (how: () => void): void => {
+      clearTimeout(timer);
+      netlink.off("message", hear);
+      how();
+    };
+    const hear = (messages: readonly NetlinkMessage[]): void => {
+      for (const { type, seq, data } of messages) {
+        if (type !== ERROR || !seqs.has(seq)) continue;
+        const isRefused = data.readInt32LE(0) !== 0;
+        if (isRefused || seq === last) settle(() => resolve(!isRefused));
+      }
+    };
+    const silence = `Cannot change the ruleset: the kernel has said nothing for ${TIMEOUT_MS} ms`;
+    const timer = setTimeout(() => settle(() => reject(new DatapathError("timeout", silence))), TIMEOUT_MS);
+    netlink.on("message", hear);
+    netlink.socket.send(batch, {}, (error) => {
+      if (error !== undefined) settle(() => resolve(false));
+    });
+  });
+}
+
+function frame({ type, flags, body }: Message, seq: number, isAcknowledged: boolean): Buffer {
+  const header = Buffer.alloc(HEADER_BYTES);
+  header.writeUInt32LE(HEADER_BYTES + body.length, 0);
+  header.writeUInt16LE(type, 4);
+  header.writeUInt16LE(REQUEST | flags | (isAcknowledged ? ACKNOWLEDGE : 0), 6);
+  header.writeUInt32LE(seq, 8);
+  return Buffer.concat([header, body]);
+}
+
+function generationIn(data: Buffer): number | undefined {
+  for (let at = NFGENMSG_BYTES; at + 4 <= data.length; ) {
+    const length = data.readUInt16LE(at);
+    if (data.readUInt16LE(at + 2) === GENERATION_ATTRIBUTE) return data.readUInt32BE(at + 4);
+    if (length < 4) return undefined;
+    at += (length + 3) & ~3;
+  }
+  return undefined;
+}

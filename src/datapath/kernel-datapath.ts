@@ -133,7 +133,6 @@ export class KernelDatapath implements Datapath {
     clearTimeout(this.#driftTimer);
     this.#driftListeners.clear();
     await Promise.all([this.#turn, this.#comparison]);
-    this.#nft.close();
     this.#nfTables.close();
     this.#rtnetlink.close();
   }

@@ -1,4 +1,4 @@
-import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
+import { spawn } from "node:child_process";
 import { DatapathError, type DatapathErrorCode } from "./error.ts";
 
 /** The edge to the `nft` command. */
@@ -15,22 +15,12 @@ export interface Nft {
   listChains(): Promise<readonly unknown[]>;
   /** The objects of `nft -j list chain`. @throws {DatapathError} */
   listChain(family: string, table: string, name: string): Promise<readonly unknown[]>;
-  close(): void;
 }
-
-/**
- * When the next nft is started after one was used: to start a process stops the event loop for some milliseconds,
- * and the guest that has just been let in asks now.
- */
-const SPARE_AFTER_MS = 50;
 
 /** {@link Nft} by processes of their own. */
 export class NftProcess implements Nft {
   readonly #command: string;
   readonly #timeoutMs: number;
-  /** Started, and waiting for its script: its start-up is not part of the next change. */
-  #spare: ChildProcessWithoutNullStreams | undefined;
-  #spareTimer: NodeJS.Timeout | undefined;
 
   constructor(options: { readonly command?: string; readonly timeoutMs?: number } = {}) {
     this.#command = options.command ?? "nft";
@@ -38,13 +28,7 @@ export class NftProcess implements Nft {
   }
 
   async apply(script: readonly string[]): Promise<void> {
-    const child = this.#takeSpare() ?? this.#start(["-f", "-"]);
-    try {
-      await this.#finish(child, `${script.join("\n")}\n`);
-    } finally {
-      clearTimeout(this.#spareTimer);
-      this.#spareTimer = setTimeout(() => this.#keepSpare(), SPARE_AFTER_MS).unref();
-    }
+    await this.#run(["-f", "-"], `${script.join("\n")}\n`);
   }
 
   async listTable(family: string, name: string): Promise<readonly unknown[] | undefined> {
@@ -64,11 +48,6 @@ export class NftProcess implements Nft {
     return this.#list(["list", "chain", family, table, name]);
   }
 
-  close(): void {
-    clearTimeout(this.#spareTimer);
-    this.#takeSpare()?.kill("SIGKILL");
-  }
-
   async #list(words: readonly string[]): Promise<readonly unknown[]> {
     const printed = await this.#run(["-j", ...words], "");
     const parsed = JSON.parse(printed) as { readonly nftables?: readonly unknown[] };
@@ -76,37 +55,9 @@ export class NftProcess implements Nft {
   }
 
   #run(words: readonly string[], input: string): Promise<string> {
-    return this.#finish(this.#start(words), input);
-  }
-
-  #start(words: readonly string[]): ChildProcessWithoutNullStreams {
-    return spawn(this.#command, words, {
+    const child = spawn(this.#command, words, {
       env: { ...process.env, LC_ALL: "C", PATH: `${process.env["PATH"] ?? ""}:/usr/sbin:/sbin` },
     });
-  }
-
-  /** nft reads the kernel only when it has its whole script, so one that waits knows nothing old. */
-  #keepSpare(): void {
-    if (this.#spare !== undefined) return;
-    const spare = this.#start(["-f", "-"]);
-    this.#spare = spare;
-    // One that ends before it is used is none; what is wrong with nft is told by the next change.
-    const forget = () => {
-      if (this.#spare === spare) this.#spare = undefined;
-    };
-    spare.once("error", forget).once("exit", forget).unref();
-    spare.stdin.on("error", () => undefined);
-  }
-
-  #takeSpare(): ChildProcessWithoutNullStreams | undefined {
-    const spare = this.#spare;
-    this.#spare = undefined;
-    spare?.ref();
-    return spare;
-  }
-
-  /** Gives a started nft its input, and waits for its end. */
-  #finish(child: ChildProcessWithoutNullStreams, input: string): Promise<string> {
     return new Promise((resolve, reject) => {
       const printed: Buffer[] = [];
       const complaints: Buffer[] = [];

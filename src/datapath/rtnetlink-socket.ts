@@ -124,7 +124,13 @@ export class RtnetlinkSocket implements Rtnetlink {
     const to = addressBytes(destination);
     const source = from === undefined ? undefined : addressBytes(from);
     const length = to.bytes.length * 8;
-    const data: rt.Route = { family: to.family, dstLen: length, srcLen: source === undefined ? 0 : length };
+    const data: rt.Route = {
+      family: to.family,
+      dstLen: length,
+      srcLen: source === undefined ? 0 : length,
+      // The route alone: for IPv6 the kernel would look at every link for a source address as well.
+      flags: { fibMatch: true },
+    };
     const attributes: rt.RouteAttrs = { dst: to.bytes };
     if (source !== undefined) attributes.src = source.bytes;
     if (ifindex !== undefined) attributes.oif = ifindex;

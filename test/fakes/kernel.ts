@@ -111,7 +111,6 @@ export class FakeKernel {
             JSON.stringify(object).includes(`"${name}"`),
           ),
         ),
-      close: () => undefined,
     };
   }
 

@@ -116,7 +116,7 @@ export const KEYS: { readonly [P in keyof KeyValues]: KeySpec<KeyValues[P]> } = 
     unit: "duration",
     validity: "0s to 60s",
     documentation:
-      "How long a request waits for its port to appear in the database or for nova to come back, before it is answered 503.",
+      "How long a request waits for its port to appear in the database or for nova to come back, before it is answered 503, and for nova's answer, before it is answered 504: it should be longer than nova ever thinks.",
     reason:
       "cloud-init gives up after 10 s, and its older versions take any error as final: waiting is kinder than refusing.",
     secret: false,

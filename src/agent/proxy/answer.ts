@@ -54,6 +54,8 @@ export interface Waiter {
 export interface Joinable {
   readonly question: Question;
   readonly waiters: Waiter[];
+  /** Whether nova has the question: what is not answered yet is nova's doing. */
+  readonly isAtNova: boolean;
   /** Somebody no longer waits. */
   leave(waiter: Waiter): void;
   /** Somebody's time is up: it is told why there is no answer yet. */

@@ -27,6 +27,8 @@ export interface Register {
 
 /** A request that has not been answered. */
 export interface PendingRequest {
+  /** Whether asking twice is the same as asking once. */
+  readonly isSafe: boolean;
   /** Milliseconds. */
   readonly deadlineAt: number;
   abandon(): void;
@@ -34,6 +36,8 @@ export interface PendingRequest {
   expire(): void;
   /** The rest of it cannot be read. False when it is whole already. */
   spoil(status: number, text: string): boolean;
+  /** One that came before it on the same connection has been answered. */
+  earlierSettled(): void;
 }
 
 /** One TCP connection of a guest: whose it is, and what of it is unanswered. */
@@ -101,6 +105,17 @@ export class Connection implements SharedConnection, ConversationHandler {
     this.#guest = guest;
     this.#join(guest.share);
     return guest;
+  }
+
+  /**
+   * Whether a request may be asked beside those before it: only where it does not matter which is first.
+   *
+   * @source RFC 9112 §9.3.2
+   */
+  isTurnOf(request: PendingRequest): boolean {
+    if (this.pending[0] === request) return true;
+    const before = this.pending.slice(0, this.pending.indexOf(request));
+    return request.isSafe && before.every(({ isSafe }) => isSafe);
   }
 
   belongsTo(tenure: Tenure): boolean {

@@ -5,7 +5,7 @@ import type { FairGate } from "./port-share.ts";
 import type { ProxySettings } from "./settings.ts";
 import type { Upstream } from "./upstream/upstream.ts";
 
-/** What all flights share. */
+/** What all flights share. Settings and upstream change while they are on their way: what is tried next is tried with the new ones. */
 export interface FlightContext {
   readonly settings: ProxySettings;
   readonly upstream: Upstream;

@@ -53,6 +53,10 @@ export class Flight implements AnswerListener, Asked, Joinable, Timed, Turn, Unh
     return this.guest.share;
   }
 
+  get isAtNova(): boolean {
+    return this.#state === "asking" && this.#line?.isWarm === true;
+  }
+
   /** From when it is asked. */
   get #mayTakeMs(): number {
     const { settings } = this.#context;
@@ -77,9 +81,11 @@ export class Flight implements AnswerListener, Asked, Joinable, Timed, Turn, Unh
 
   expire(waiter: Waiter): void {
     if (this.#unavailable !== undefined) waiter.answer(this.#unavailable);
-    else if (this.#state === "asking") waiter.refuse(504, "nova has not answered in time");
+    else if (this.isAtNova) waiter.refuse(504, "nova has not answered in time");
     else waiter.refuse(503, "nova cannot be reached at the moment");
     removeFrom(this.waiters, waiter);
+    // Who asks from now on has a better chance with a question of its own.
+    if (this.isShared) this.guest.withdraw(this);
     if (this.waiters.length === 0) this.#cancel();
   }
 

@@ -1,4 +1,3 @@
-import { STATUS_CODES } from "node:http";
 import { type Answer, type Joinable, keyOf, type Question, type Waiter } from "./answer.ts";
 import { BodyCollector, isHopeless } from "./body.ts";
 import type { Connection } from "./connection.ts";
@@ -7,7 +6,7 @@ import { Flight } from "./flight.ts";
 import type { FlightContext } from "./flight-context.ts";
 import type { Guest } from "./guest.ts";
 import type { Screened } from "./headers.ts";
-import { AnswerHead } from "./http/answer-head.ts";
+import type { AnswerHead } from "./http/answer-head.ts";
 import type { BodyListener } from "./http/conversation.ts";
 import type { Reply } from "./http/reply.ts";
 import type { RequestHead } from "./http/request-parser.ts";
@@ -15,7 +14,7 @@ import { isTokenPath, replyWithToken } from "./imds-token.ts";
 import { removeFrom } from "./lists.ts";
 import type { Pace } from "./pace.ts";
 import type { PortShare } from "./port-share.ts";
-import { requestId } from "./recent.ts";
+import { refusalOf } from "./refusal.ts";
 import { pathOf } from "./target.ts";
 
 /** What a request needs of the proxy. */
@@ -51,6 +50,7 @@ export class GuestRequest implements Waiter {
   /** Of the answer that streams; 0 while none does. */
   #status = 0;
   #alone = false;
+  #waitsItsTurn = false;
   #done = false;
 
   constructor(desk: Desk, connection: Connection, head: RequestHead, reply: Reply, serial: number) {
@@ -72,16 +72,17 @@ export class GuestRequest implements Waiter {
   receive({ major, minor, headers }: RequestHead): BodyListener | undefined {
     if (this.#share.pending > MAX_PENDING) return this.refuse(503, "too many requests at once");
     if (major !== 1 || minor > 1) return this.refuse(505, "only HTTP/1.0 and HTTP/1.1 are spoken here");
-    const path = pathOf(this.path);
-    if (path === undefined) return this.refuse(400, "the request target is not a path");
     const screened = this.#share.knownHeaders.screen(headers, minor === 1);
     if (screened.kind === "refuse") return this.refuse(screened.status, screened.reason);
     const expects = minor === 1 ? screened.expects?.toLowerCase() : undefined;
+    // Who is not told to go on sends no body, so where the next request begins could not be known.
+    const closes = expects !== undefined && screened.bodyLength !== 0;
     if (expects !== undefined && expects !== CONTINUE)
-      return this.refuse(417, "only 100-continue may be expected");
+      return this.refuse(417, "only 100-continue may be expected", closes);
+    const path = pathOf(this.path);
+    if (path === undefined) return this.refuse(400, "the request target is not a path", closes);
     this.path = path;
     this.#screened = screened;
-    if (isSlowDocument(path)) this.deadlineAt = this.startedAt + this.#desk.context.settings.slowDocumentMs;
     if (screened.bodyLength !== 0) return this.#collect(screened.bodyLength, expects !== undefined);
     this.identify();
     return undefined;
@@ -115,11 +116,20 @@ export class GuestRequest implements Waiter {
     if (this.#done || guest === undefined) return;
     if (connection.guest() !== guest) {
       this.identify();
+    } else if (!connection.isTurnOf(this)) {
+      this.#waitsItsTurn = true;
     } else if (isTokenPath(this.path)) {
       this.#giveToken(guest);
     } else if (this.#mayPass(guest)) {
       this.#ask(guest);
     }
+  }
+
+  earlierSettled(): void {
+    // Where the connection ends, nobody would hear the answer.
+    if (!this.#waitsItsTurn || !this.connection.socket.writable || !this.connection.isTurnOf(this)) return;
+    this.#waitsItsTurn = false;
+    this.proceed();
   }
 
   /** Its time is up. */
@@ -128,9 +138,11 @@ export class GuestRequest implements Waiter {
       this.#flight.leave(this);
       this.reset();
     } else if (this.#flight !== undefined) {
-      this.#flight.expire(this);
+      if (!this.#mayTakeLonger(this.#flight)) this.#flight.expire(this);
     } else if (this.#desk.held.has(this)) {
       this.#refuseUnknown();
+    } else if (this.#waitsItsTurn) {
+      this.refuse(503, "an earlier request of this connection is not answered yet");
     } else if (this.#isReading) {
       this.refuse(408, "the request body did not arrive in time", true);
     } else {
@@ -160,7 +172,10 @@ export class GuestRequest implements Waiter {
   begin(head: AnswerHead, resume: () => void): void {
     if (!this.#mayAnswer()) return;
     this.#status = head.status;
-    this.#reply.onDrain = resume;
+    this.#reply.onDrain = () => {
+      this.#novaHasTime();
+      resume();
+    };
     if (!this.#reply.begin(head)) {
       this.#flight?.leave(this);
       this.refuse(502, UNSENDABLE);
@@ -169,8 +184,11 @@ export class GuestRequest implements Waiter {
 
   part(chunk: Buffer): boolean {
     if (this.#done) return true;
-    this.deadlineAt = performance.now() + this.#desk.context.settings.holdMs;
-    return this.#reply.part(chunk);
+    const isWanted = this.#reply.part(chunk);
+    // While the guest reads, nova is not waited for; a guest that does not is the connection's to end.
+    if (isWanted) this.#novaHasTime();
+    else this.deadlineAt = Number.POSITIVE_INFINITY;
+    return isWanted;
   }
 
   finish(): void {
@@ -181,14 +199,9 @@ export class GuestRequest implements Waiter {
 
   refuse(status: number, text: string, closes = false): undefined {
     if (this.#done) return;
-    const body = `${status} ${text} (request ${requestId(this.serial)})\n`;
-    const headers = ["Content-Type", "text/plain; charset=utf-8", "Content-Length", String(body.length)];
-    if (status === 503 || status === 429) headers.push("Retry-After", "1");
-    if (status === 401)
-      headers.push("WWW-Authenticate", 'X-aws-ec2-metadata-token realm="/latest/api/token"');
-    if (status === 405) headers.push("Allow", "PUT");
     if (closes) this.#reply.keepsAlive = false;
-    this.#reply.whole(new AnswerHead(status, STATUS_CODES[status] ?? "", headers), body);
+    const { head, body } = refusalOf(status, text, this.serial);
+    this.#reply.whole(head, body);
     this.#settle(status);
   }
 
@@ -203,6 +216,15 @@ export class GuestRequest implements Waiter {
     this.#alone = true;
     this.#flight = undefined;
     this.#ask(this.guest);
+  }
+
+  /** For the next part of the answer. */
+  #novaHasTime(): void {
+    this.deadlineAt = performance.now() + this.#desk.context.settings.holdMs;
+  }
+
+  get isSafe(): boolean {
+    return SAFE.has(this.method);
   }
 
   get #isReading(): boolean {
@@ -223,6 +245,12 @@ export class GuestRequest implements Waiter {
       }
     });
     return this.#collector;
+  }
+
+  /** Nova itself fetches some documents, and is given its time; everything else is waited for as long as usual. */
+  #mayTakeLonger({ isAtNova }: Joinable): boolean {
+    if (!isAtNova || !isSlowDocument(this.path)) return false;
+    return performance.now() < this.startedAt + this.#desk.context.settings.slowDocumentMs;
   }
 
   #giveToken({ tenure }: Guest): void {
@@ -252,10 +280,8 @@ export class GuestRequest implements Waiter {
     const { context } = this.#desk;
     const { method, path } = this;
     const { headers = [], headerLines = "" } = this.#screened ?? {};
-    const isSafe = SAFE.has(method);
-    if (!isSafe) {
-      guest.forgetAnswers();
-    }
+    const { isSafe } = this;
+    if (!isSafe) guest.forgetAnswers();
     const isShared = isSafe && this.#body === undefined && !this.#alone;
     const question: Question = { method, path, headers, headerLines, body: this.#body, isSafe };
     if (isShared && this.#joined(guest, question)) return;
@@ -275,7 +301,8 @@ export class GuestRequest implements Waiter {
     }
     if (this.#desk.context.settings.cacheTtlMs === 0 || !isCacheable(this.path)) return false;
     const kept = guest.answers.get(keyOf(question));
-    if (kept === undefined || kept.until < performance.now()) return false;
+    const { settings, upstream } = this.#desk.context;
+    if (kept?.upstream !== upstream || kept.since + settings.cacheTtlMs < performance.now()) return false;
     this.#desk.count("cached");
     this.answer(kept.answer);
     return true;
@@ -305,7 +332,9 @@ export class GuestRequest implements Waiter {
     this.#share.pending--;
     this.#collector?.release();
     this.#body = undefined;
-    removeFrom(this.connection.pending, this);
+    const { pending } = this.connection;
+    removeFrom(pending, this);
+    if (pending.length > 0) for (const later of [...pending]) later.earlierSettled();
     this.#desk.held.delete(this);
     this.#desk.settled(this, status);
   }

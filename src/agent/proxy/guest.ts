@@ -17,7 +17,7 @@ export class Guest {
   /** False while its port has no instance, or the NSDB holds something of it that no header can. */
   readonly isServable: boolean;
   /** Answers that may be given again for a moment, by method, path and headers. */
-  readonly answers = new Map<string, { readonly answer: Answer; readonly until: number }>();
+  readonly answers = new Map<string, KeptAnswer>();
   /** Where its last answer came from: that process of nova has it in its cache. */
   lastLine: { readonly endpoint: Endpoint; readonly line: Line } | undefined;
   ended = false;
@@ -109,6 +109,13 @@ export class Guest {
     this.#identities = [];
     this.#lastToken = { text: "", expiresAt: 0 };
   }
+}
+
+/** An answer of one configuration's nova, and since when it is kept. */
+interface KeptAnswer {
+  readonly answer: Answer;
+  readonly upstream: Upstream;
+  readonly since: number;
 }
 
 const MAX_JOINABLE = 64;

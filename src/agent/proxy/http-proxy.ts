@@ -34,7 +34,7 @@ export function createProxy(options: ProxyOptions): MetadataProxy {
 
 /** The proxy: HTTP/1 as node:http reads it towards the guests, undici and a leaner line towards nova. */
 class HttpProxy implements MetadataProxy, Desk, Register {
-  context: FlightContext;
+  readonly context: Live<FlightContext>;
   version = 0;
   isDraining = false;
   readonly held = new Set<GuestRequest>();
@@ -61,7 +61,14 @@ class HttpProxy implements MetadataProxy, Desk, Register {
     this.#tenures = tenures;
     this.#log = log;
     this.#complaints = new Complaints(log);
-    this.context = this.#contextFor(settings, new Upstream(settings, log));
+    this.context = {
+      settings,
+      upstream: new Upstream(settings, log),
+      gate: this.#gate,
+      complaints: this.#complaints,
+      timed: this.#timed,
+      landed: (asked, answer) => this.#remember(asked, answer),
+    };
     this.#stopWatching = tenures.onChange(() => this.#tableChanged());
     this.#ticker = setInterval(() => this.#tick(performance.now()), TICK_MS);
   }
@@ -86,10 +93,9 @@ class HttpProxy implements MetadataProxy, Desk, Register {
     if (needsNewUpstream(before, settings)) {
       const upstream = new Upstream(settings, this.#log);
       this.context.upstream.retire();
-      this.context = this.#contextFor(settings, upstream);
-    } else {
-      this.context = this.#contextFor(settings, this.context.upstream);
+      this.context.upstream = upstream;
     }
+    this.context.settings = settings;
   }
 
   async endTenure(tenure: Tenure): Promise<void> {
@@ -131,7 +137,9 @@ class HttpProxy implements MetadataProxy, Desk, Register {
       if (socket.writableLength > 0 && performance.now() < deadline) socket.destroySoon();
       else socket.destroy();
     }
+    const cut = setTimeout(() => this.#cutAll(), Math.max(0, deadline - performance.now()));
     await Promise.all(closed);
+    clearTimeout(cut);
     clearInterval(this.#ticker);
     this.#stopWatching();
     this.context.upstream.retire();
@@ -160,10 +168,6 @@ class HttpProxy implements MetadataProxy, Desk, Register {
   }
 
   requested(connection: Connection, head: RequestHead, reply: Reply): BodyListener | undefined {
-    if (connection.pending.length >= MAX_PIPELINED) {
-      connection.socket.destroy();
-      return undefined;
-    }
     return new GuestRequest(this, connection, head, reply, ++this.#serial).receive(head);
   }
 
@@ -203,15 +207,9 @@ class HttpProxy implements MetadataProxy, Desk, Register {
     this.#counters[what] = (this.#counters[what] ?? 0) + 1;
   }
 
-  #contextFor(settings: ProxySettings, upstream: Upstream): FlightContext {
-    return {
-      settings,
-      upstream,
-      gate: this.#gate,
-      complaints: this.#complaints,
-      timed: this.#timed,
-      landed: (asked, answer) => this.#remember(asked, answer),
-    };
+  /** Whoever has not read its answer by now. */
+  #cutAll(): void {
+    for (const { socket } of this.#connections.list()) socket.destroy();
   }
 
   #connected(socket: Socket): void {
@@ -279,14 +277,17 @@ class HttpProxy implements MetadataProxy, Desk, Register {
   }
 
   #remember({ guest, question, isShared }: Asked, answer: Answer): void {
-    const { cacheTtlMs } = this.context.settings;
+    const { settings, upstream } = this.context;
     if (!question.isSafe) guest.answers.clear();
-    if (cacheTtlMs === 0 || !isShared || guest.ended || answer.head.status !== 200) return;
+    if (settings.cacheTtlMs === 0 || !isShared || guest.ended || answer.head.status !== 200) return;
     if (answer.body.length > MAX_KEPT_BYTES || !isCacheable(question.path)) return;
     if (guest.answers.size >= MAX_KEPT_ANSWERS) guest.answers.clear();
-    guest.answers.set(keyOf(question), { answer, until: performance.now() + cacheTtlMs });
+    guest.answers.set(keyOf(question), { answer, upstream, since: performance.now() });
   }
 }
+
+/** What others only read. */
+type Live<T> = { -readonly [Key in keyof T]: T[Key] };
 
 /** Port 0 is another one each time. */
 function isSameAddress(a: ListenAddress, b: ListenAddress): boolean {
@@ -316,7 +317,6 @@ const TICK_MS = 100;
 const SWEEP_TICKS = 10;
 const MAX_CONNECTIONS_PER_PORT = 1_024;
 const MAX_CONNECTIONS = 8_192;
-const MAX_PIPELINED = 64;
 const IDLE_MS = 15_000;
 const STUCK_MS = 20_000;
 const MAX_KEPT_ANSWERS = 64;

@@ -56,7 +56,7 @@ export function ttlSeconds(value: string | undefined): number | undefined {
 /**
  * A session token: its end, and a MAC over that and whom it is for. Nothing is remembered, and the key comes
  * from the shared secret, so a token outlives a restart of the agent and is worthless to any other port,
- * instance or address.
+ * instance or address, and to the same one under another link-local address: that is another tenure.
  */
 export function makeToken(secret: Secret, tenure: Tenure, expiresAtMs: number): string {
   const expiry = Buffer.alloc(EXPIRY_BYTES);
@@ -75,12 +75,16 @@ export function tokenExpiry(secret: Secret, tenure: Tenure, token: string): numb
 }
 
 /** The first step only derives a key, so that no token is ever a signature that nova would take. */
-function macOf(secret: Secret, { portId, instanceId, fixedAddress }: Tenure, expiry: Buffer): Buffer {
+function macOf(
+  secret: Secret,
+  { portId, instanceId, fixedAddress, linkLocal }: Tenure,
+  expiry: Buffer,
+): Buffer {
   const key = createHmac("sha256", Buffer.from(secret.reveal(), "utf8"))
-    .update("mn-metadata IMDSv2 token 1")
+    .update("mn-metadata IMDSv2 token 2")
     .digest();
   return createHmac("sha256", key)
-    .update(JSON.stringify([portId, instanceId, fixedAddress]))
+    .update(JSON.stringify([portId, instanceId, fixedAddress, linkLocal]))
     .update(expiry)
     .digest();
 }

@@ -43,6 +43,7 @@ export const FAULTS: Readonly<Record<Fault, ReturnType<typeof refusal>>> = {
   "not-http": refusal(400, "the request is not HTTP/1.1"),
   "head-too-large": refusal(431, "the request head is too large"),
   "too-late": refusal(408, "the request did not arrive in time"),
+  "too-many": refusal(503, "too many requests at once on this connection"),
   connect: refusal(405, "CONNECT is not served here"),
 };
 

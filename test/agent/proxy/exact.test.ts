@@ -222,6 +222,73 @@ describe("the proxy", () => {
     expect(text.replace(/HTTP[\s\S]*?\r\n\r\n/g, "|")).toBe("|guest-1|10.0.0.1|i-bbbbbbbb");
   });
 
+  it("asks pipelined requests one after another where their order matters", async () => {
+    await using lab = await startLab();
+    lab.nova.fault = (method) => (method === "POST" ? { kind: "slow", ms: 60 } : undefined);
+    const path = "/openstack/latest/password";
+    const post = `POST ${path} HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\npw`;
+    const get = `GET ${path} HTTP/1.1\r\nHost: x\r\n\r\n`;
+    const { text } = await rawExchange(lab, 1, get + get + post + get + get, 5);
+    expect(text.replace(/HTTP[\s\S]*?\r\n\r\n/g, "|")).toBe("||||pw|pw");
+    expect(lab.nova.requests.map(({ method }) => method)).toEqual(["GET", "POST", "GET"]);
+  });
+
+  it("asks nothing more for a guest that hung up while its request waited its turn", async () => {
+    await using lab = await startLab();
+    lab.nova.fault = () => ({ kind: "slow", ms: 100 });
+    const raw = await RawGuest.connect(lab, 1);
+    raw.send(`GET /a HTTP/1.1\r\nHost: x\r\n\r\nPOST /b HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n`);
+    await until(() => lab.nova.requests.length === 1);
+    raw.socket.resetAndDestroy();
+    await until(() => lab.proxy.status().inFlight === 0);
+    await new Promise((resolve) => setTimeout(resolve, 150));
+    expect(lab.nova.requests.map(({ path }) => path)).toEqual(["/a"]);
+  });
+
+  it("answers what came before too many pipelined requests, then says so and ends", async () => {
+    await using lab = await startLab();
+    lab.nova.fault = () => ({ kind: "slow", ms: 50 });
+    const get = (at: number) => `GET /latest/meta-data/hostname?${at} HTTP/1.1\r\nHost: x\r\n\r\n`;
+    const raw = await RawGuest.connect(lab, 1);
+    raw.send(Array.from({ length: 100 }, (_, at) => get(at)).join(""));
+    await until(() => raw.state !== "open");
+    expect(raw.statuses).toEqual([...Array.from({ length: 64 }, () => 200), 503]);
+  });
+
+  it.each([
+    ["POST *", "100-continue", 400],
+    ["POST /x", "200-ok", 417],
+  ])(
+    "ends the connection where it refuses %s before its body, which may then not come",
+    async (line, expects, status) => {
+      await using lab = await startLab();
+      const head = `${line} HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: ${expects}\r\n\r\n`;
+      const raw = await RawGuest.connect(lab, 1);
+      raw.send(head);
+      await until(() => raw.state !== "open");
+      expect(raw.statuses).toEqual([status]);
+      expect(raw.text).toContain("Connection: close\r\n");
+    },
+  );
+
+  it("waits for a guest that reads a large answer slowly, longer than nova may take", async () => {
+    await using lab = await startLab({ holdMs: 300 });
+    const body = randomBytes(12_000_000);
+    lab.nova.fault = () => ({ kind: "status", status: 200, headers: ["Content-Type", "a/b"], body });
+    const raw = await RawGuest.connect(lab, 1);
+    raw.send("GET /big HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    await until(() => raw.received.length > 0);
+    for (let pause = 0; pause < 3; pause++) {
+      raw.socket.pause();
+      await new Promise((resolve) => setTimeout(resolve, 700));
+      const before = raw.received.length;
+      raw.socket.resume();
+      await until(() => raw.received.length > before + 1_000_000 || raw.state !== "open");
+    }
+    await until(() => raw.state !== "open");
+    expect(raw.received.subarray(-body.length).equals(body)).toBe(true);
+  });
+
   it("answers a guest that has closed its sending side", async () => {
     await using lab = await startLab();
     const raw = await RawGuest.connect(lab, 1);

@@ -50,6 +50,16 @@ describe("a guest that is not known yet", () => {
     expect((await asked).text).toBe("guest-1");
   });
 
+  it("is not waited for longer because it asks for a document that nova is slow with", async () => {
+    await using lab = await startLab({ holdMs: 300, slowDocumentMs: 20_000 });
+    const slow = "/openstack/latest/vendor_data2.json";
+    const began = performance.now();
+    expect((await ask(lab, 99, slow)).status).toBe(404);
+    lab.proxy.reconfigure({ ...lab.settings, novaUrls: ["http://127.0.0.1:9"] });
+    expect((await ask(lab, 1, slow)).status).toBe(503);
+    expect(performance.now() - began).toBeLessThan(10_000);
+  });
+
   it("is not sent under a record that holds a line break", async () => {
     await using lab = await startLab({ holdMs: 100 });
     lab.tenures.set(1, { instanceId: "a\r\nX-Tenant-ID: evil" });
@@ -152,6 +162,22 @@ describe("close()", () => {
     await lab.proxy.close(2_000);
     expect((await asked).text).toBe("guest-1");
     await expect(ask(lab, 1, HOSTNAME)).rejects.toThrow(/ECONNREFUSED/);
+    await lab.nova.close();
+  });
+
+  it("does not wait longer than it may for guests that do not read", async () => {
+    const lab = await startLab();
+    const body = Buffer.alloc(250_000, "a");
+    lab.nova.fault = () => ({ kind: "status", status: 200, body });
+    const raw = await RawGuest.connect(lab, 1);
+    raw.socket.pause();
+    for (let at = 0; at < 40; at++) raw.send(`GET /big?${at} HTTP/1.1\r\nHost: x\r\n\r\n`);
+    await until(() => lab.nova.requests.length >= 20);
+    await until(() => lab.proxy.status().inFlight === 0);
+    const began = performance.now();
+    await lab.proxy.close(500);
+    expect(performance.now() - began).toBeLessThan(5_000);
+    raw.close();
     await lab.nova.close();
   });
 });

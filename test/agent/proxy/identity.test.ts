@@ -41,7 +41,7 @@ describe("an IMDSv2 token", () => {
   it("is only its own tenure's, and only under its own secret", () => {
     const token = makeToken(secret, tenureOf(1), 1_234_567_890_123);
     expect(tokenExpiry(secret, tenureOf(1), token)).toBe(1_234_567_890_123);
-    for (const over of [{ portId: "x" }, { instanceId: "x" }, { fixedAddress: "x" }]) {
+    for (const over of [{ portId: "x" }, { instanceId: "x" }, { fixedAddress: "x" }, { linkLocal: "x" }]) {
       expect(tokenExpiry(secret, { ...tenureOf(1), ...over }, token)).toBeUndefined();
     }
     expect(tokenExpiry(new Secret("other"), tenureOf(1), token)).toBeUndefined();

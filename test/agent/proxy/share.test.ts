@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { isCacheable } from "../../../src/agent/proxy/documents.ts";
-import { ask, RawGuest, startLab, tenureOf, until } from "./lab.ts";
+import { StandInNova } from "../../support/nova.ts";
+import { ask, instanceOf, RawGuest, SECRET, startLab, tenureOf, until } from "./lab.ts";
 
 const HOSTNAME = "/latest/meta-data/hostname";
 
@@ -54,6 +55,20 @@ describe("requests that ask the same at the same time", () => {
   });
 });
 
+describe("a question that nova has lost", () => {
+  it("fails whoever has waited for it, and nobody who comes after", async () => {
+    await using lab = await startLab({ holdMs: 500 });
+    lab.nova.fault = (_method, _path, count) => (count === 1 ? { kind: "hang" } : undefined);
+    const first = ask(lab, 1, HOSTNAME);
+    await until(() => lab.nova.requests.length === 1);
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    const second = ask(lab, 1, HOSTNAME);
+    expect((await first).status).toBe(504);
+    expect((await ask(lab, 1, HOSTNAME)).text).toBe("guest-1");
+    expect((await second).status).toBe(504);
+  });
+});
+
 describe("the micro-cache", () => {
   it("is off at 0 and gives an answer again for its time otherwise", async () => {
     await using lab = await startLab();
@@ -79,6 +94,23 @@ describe("the micro-cache", () => {
     await ask(lab, 1, "/openstack/latest/password", { method: "POST", body: "x" });
     await ask(lab, 1, HOSTNAME);
     expect(lab.nova.requests.filter(({ path }) => path === HOSTNAME)).toHaveLength(3);
+  });
+
+  it("follows its time when that is shortened, and nova when that is another", async () => {
+    const other = await StandInNova.start({
+      secret: SECRET,
+      instances: [{ ...instanceOf(1), hostname: "new" }],
+    });
+    await using lab = await startLab({ cacheTtlMs: 15_000 });
+    await ask(lab, 1, HOSTNAME);
+    await ask(lab, 2, HOSTNAME);
+    await new Promise((resolve) => setTimeout(resolve, 60));
+    lab.proxy.reconfigure({ ...lab.settings, cacheTtlMs: 50 });
+    await ask(lab, 1, HOSTNAME);
+    expect(lab.nova.requests).toHaveLength(3);
+    lab.proxy.reconfigure({ ...lab.settings, novaUrls: [other.url] });
+    expect((await ask(lab, 1, HOSTNAME)).text).toBe("new");
+    await other.close();
   });
 
   it("keeps no failure", async () => {

@@ -1,6 +1,6 @@
-import { execFileSync, spawn } from "node:child_process";
+import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, renameSync, rmSync } from "node:fs";
 import { createServer as createHttpServer } from "node:http";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
@@ -11,6 +11,7 @@ import type { ProxySettings } from "../../../src/agent/proxy/settings.ts";
 import { Secret } from "../../../src/config/secret.ts";
 import { StandInNova } from "../../support/nova.ts";
 import { addressOf, ask, instanceOf, type Lab, RawGuest, SECRET, startLab, until } from "./lab.ts";
+import { certificates } from "./raw-nova.ts";
 
 const HOSTNAME = "/latest/meta-data/hostname";
 const instances = [1, 2, 3, 4, 5, 6, 7, 8, 9].map((number) => instanceOf(number));
@@ -41,6 +42,18 @@ describe("when nova fails", () => {
       lab.log.lines.some(({ level, message }) => level === "info" && /answers again/.test(message)),
     );
     await back.close();
+  });
+
+  it("answers what it holds, and what comes after, where the URL was wrong and is set right", async () => {
+    await using lab = await startLab({ holdMs: 8_000 });
+    lab.proxy.reconfigure({ ...lab.settings, novaUrls: ["http://127.0.0.1:9"] });
+    const held = [1, 2].map((guest) => ask(lab, guest, HOSTNAME));
+    await until(() => lab.proxy.status().inFlight === 2);
+    lab.proxy.reconfigure(lab.settings);
+    const began = performance.now();
+    expect((await ask(lab, 1, HOSTNAME)).text).toBe("guest-1");
+    expect((await Promise.all(held)).map(({ text }) => text)).toEqual(["guest-1", "guest-2"]);
+    expect(performance.now() - began).toBeLessThan(5_000);
   });
 
   it("gives 503 and Retry-After when nova stays away", async () => {
@@ -335,6 +348,17 @@ describe("several endpoints", () => {
     }
     stop();
   });
+
+  it("are not slow where none of them lets anybody in: 503, to be tried again", async () => {
+    await using lab = await startLab({ holdMs: 600 });
+    const { blackhole, stop } = await swallowing();
+    lab.proxy.reconfigure({ ...lab.settings, novaUrls: [blackhole], holdMs: 600 });
+    const replies = await Promise.all([1, 2, 3].map((guest) => ask(lab, guest, HOSTNAME)));
+    expect(replies.map(({ status, headers }) => [status, headers["retry-after"]])).toEqual(
+      [1, 2, 3].map(() => [503, "1"]),
+    );
+    stop();
+  });
 });
 
 describe("other kinds of endpoint", () => {
@@ -376,6 +400,27 @@ describe("other kinds of endpoint", () => {
     ).toThrow(/\/none\.pem/);
     await nova.close();
     rmSync(folder, { recursive: true });
+  });
+
+  it("may renew their certificates in place", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "mn-tls-"));
+    const before = await StandInNova.start({ secret: SECRET, instances, tls: certificates(folder) });
+    const { tcpPort } = before;
+    await using lab = await startLab({ holdMs: 3_000 });
+    const caFile = join(folder, "cert.pem");
+    const tls = { caFile, certFile: undefined, keyFile: undefined, serverName: "nova.example" };
+    lab.proxy.reconfigure({ ...lab.settings, novaUrls: [before.url], tls });
+    expect((await ask(lab, 1, HOSTNAME)).text).toBe("guest-1");
+    await before.close();
+    rmSync(caFile);
+    const renewed = mkdtempSync(join(tmpdir(), "mn-tls-"));
+    const after = await StandInNova.start({ secret: SECRET, instances, tls: certificates(renewed), tcpPort });
+    const asked = ask(lab, 1, HOSTNAME);
+    await until(() => lab.log.lines.some(({ message }) => /TLS files from before/.test(message)));
+    renameSync(join(renewed, "cert.pem"), caFile);
+    expect((await asked).text).toBe("guest-1");
+    await after.close();
+    for (const one of [folder, renewed]) rmSync(one, { recursive: true });
   });
 });
 
@@ -429,22 +474,4 @@ s=socket.socket(); s.bind(("127.0.0.1",0)); s.listen(0); print(s.getsockname()[1
       child.kill();
     },
   };
-}
-
-function certificates(folder: string): { key: Buffer; cert: Buffer } {
-  const [key, cert] = [join(folder, "key.pem"), join(folder, "cert.pem")];
-  const args = [
-    "req",
-    "-x509",
-    "-newkey",
-    "ec",
-    "-pkeyopt",
-    "ec_paramgen_curve:P-256",
-    "-nodes",
-    "-days",
-    "2",
-  ];
-  const name = ["-subj", "/CN=nova.example", "-addext", "subjectAltName=DNS:nova.example"];
-  execFileSync("openssl", [...args, ...name, "-keyout", key, "-out", cert], { stdio: "ignore" });
-  return { key: readFileSync(key), cert: readFileSync(cert) };
 }

@@ -3,10 +3,18 @@ import { type AddressInfo, createServer } from "node:net";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { ChunkReader } from "../../../src/agent/proxy/upstream/chunks.ts";
-import { parseNovaUrl } from "../../../src/agent/proxy/upstream/connect.ts";
+import { parseNovaUrl, plainError } from "../../../src/agent/proxy/upstream/connect.ts";
 import { parseResponseHead } from "../../../src/agent/proxy/upstream/response-head.ts";
 import { WireLine } from "../../../src/agent/proxy/upstream/wire-line.ts";
 import { ask, startLab } from "./lab.ts";
+
+describe("plainError()", () => {
+  it("says what the first address of a name said, where each has failed", () => {
+    const error = new AggregateError([new Error("connect ECONNREFUSED ::1:9"), new Error("other")]);
+    expect(plainError(error).message).toBe("connect ECONNREFUSED ::1:9");
+    expect(plainError(new Error("plain")).message).toBe("plain");
+  });
+});
 
 describe("parseResponseHead()", () => {
   const head = (lines: string[], method = "GET") => parseResponseHead(lines.join("\r\n"), method);

@@ -21,7 +21,7 @@ export interface ConversationHandler {
 }
 
 /** Why there is no request in what a guest sent. */
-export type Fault = "not-http" | "head-too-large" | "too-late" | "connect";
+export type Fault = "not-http" | "head-too-large" | "too-late" | "too-many" | "connect";
 
 /** A guest's TCP connection as HTTP/1: requests come out of it, and the answers go back in the same order. */
 export class Conversation implements RequestEvents, Outlet {
@@ -77,6 +77,10 @@ export class Conversation implements RequestEvents, Outlet {
     if (!this.#mayAskMore || this.socket.destroyed) return;
     if (head.method === "CONNECT") {
       this.#fault("connect");
+      return;
+    }
+    if (this.#replies.length >= MAX_PIPELINED) {
+      this.#fault("too-many");
       return;
     }
     const reply = new Reply(this, head);
@@ -203,6 +207,8 @@ function onClose(this: GuestSocket): void {
 
 /** What a refusal answers. */
 const NO_REQUEST = { method: "", minor: 1, keepsAlive: false };
+/** Requests of one connection that are not answered. */
+const MAX_PIPELINED = 64;
 /** For the head of a request, from its first byte or from the connection's. */
 const HEAD_MS = 10_000;
 /** For all of a request. */

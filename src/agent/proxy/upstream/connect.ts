@@ -1,9 +1,8 @@
-import { readFileSync } from "node:fs";
 import { connect as connectTcp, type Socket } from "node:net";
-import { connect as connectTls, createSecureContext, type SecureContext } from "node:tls";
+import { connect as connectTls } from "node:tls";
 import type { buildConnector } from "undici";
 import { ProxyError } from "../error.ts";
-import type { ProxySettings } from "../settings.ts";
+import type { TlsFiles } from "./tls-files.ts";
 
 /** Where one nova-api-metadata is, parsed once. */
 export interface NovaAddress {
@@ -51,7 +50,7 @@ export type Connector = buildConnector.connector;
  */
 export function connectorTo(
   address: NovaAddress,
-  secureContext: SecureContext | undefined,
+  tlsFiles: TlsFiles | undefined,
   serverName: string | undefined,
 ): Connector {
   const { hostname: host, tcpPort } = address;
@@ -82,10 +81,20 @@ export function connectorTo(
       host,
       port: tcpPort,
       ...(servername === undefined ? {} : { servername }),
-      ...(secureContext === undefined ? {} : { secureContext }),
+      ...(tlsFiles === undefined ? {} : { secureContext: tlsFiles.current() }),
       ALPNProtocols: ["http/1.1"],
     });
   }
+}
+
+/**
+ * Whether a connection that has ended was reset. libuv tells a reset that comes right behind data as an orderly end,
+ * but the kernel knows no peer of it any more. To be asked once, at the end: Node remembers an answer.
+ *
+ * @source measured: of 200 answers cut by a reset 178 looked whole
+ */
+export function wasReset(socket: Socket, { socketPath }: NovaAddress): boolean {
+  return socketPath === undefined && socket.remoteAddress === undefined;
 }
 
 /**
@@ -94,25 +103,7 @@ export function connectorTo(
  *
  * @source measured: undici 7.30, https by address with `servername`
  */
-function plainError(error: Error): Error {
+export function plainError(error: Error): Error {
   const [first] = error instanceof AggregateError ? (error.errors as readonly Error[]) : [error];
   return new Error(first?.message ?? error.message, { cause: error });
-}
-
-/** The operator's CA and client certificate, read from disk once per change of the settings. @throws {ProxyError} */
-export function secureContextOf(tls: ProxySettings["tls"]): SecureContext {
-  try {
-    return createSecureContext({
-      ...(tls.caFile === undefined ? {} : { ca: readFileSync(tls.caFile) }),
-      ...(tls.certFile === undefined ? {} : { cert: readFileSync(tls.certFile) }),
-      ...(tls.keyFile === undefined ? {} : { key: readFileSync(tls.keyFile) }),
-    });
-  } catch (cause) {
-    const files = [tls.caFile, tls.certFile, tls.keyFile].filter((file) => file !== undefined).join(", ");
-    throw new ProxyError(
-      "bad-settings",
-      `Cannot read the TLS files "${files}": ${(cause as Error).message}; they should be PEM files that this user may read`,
-      cause,
-    );
-  }
 }

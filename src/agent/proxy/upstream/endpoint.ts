@@ -1,8 +1,8 @@
-import type { SecureContext } from "node:tls";
 import type { Logger } from "../../log.ts";
 import { removeFrom } from "../lists.ts";
 import { type Connector, connectorTo, type NovaAddress } from "./connect.ts";
 import type { AnswerListener, FailureKind, Line } from "./line.ts";
+import type { TlsFiles } from "./tls-files.ts";
 import { UndiciLine } from "./undici-line.ts";
 import { WireLine } from "./wire-line.ts";
 
@@ -48,7 +48,7 @@ export class Endpoint {
   constructor(address: NovaAddress, tls: EndpointTls, log: Logger) {
     this.address = address;
     this.#log = log;
-    this.#connect = connectorTo(address, tls.secureContext, tls.serverName);
+    this.#connect = connectorTo(address, tls.files, tls.serverName);
   }
 
   /**
@@ -167,7 +167,7 @@ export class Endpoint {
     const idle = this.#idle[kind];
     if (kind === "lean")
       return new WireLine(this.address, this.#readBuffer, (line) => this.#shelve(line, idle));
-    return new UndiciLine(this.address.origin, this.#connect, (line) => this.#shelve(line, idle));
+    return new UndiciLine(this.address, this.#connect, (line) => this.#shelve(line, idle));
   }
 
   #shelve(line: Line, idle: Line[]): void {
@@ -227,7 +227,7 @@ export class Endpoint {
 }
 
 export interface EndpointTls {
-  readonly secureContext: SecureContext | undefined;
+  readonly files: TlsFiles | undefined;
   readonly serverName: string | undefined;
 }
 

@@ -4,7 +4,7 @@ import errors from "undici/lib/core/errors.js";
 import Client from "undici/lib/dispatcher/client.js";
 import { screenResponse } from "../headers.ts";
 import { AnswerHead } from "../http/answer-head.ts";
-import type { Connector } from "./connect.ts";
+import { type Connector, type NovaAddress, wasReset } from "./connect.ts";
 import type { AnswerListener, Ask, FailureKind, Line } from "./line.ts";
 
 /** One connection's worth of undici: tells a broken old connection from a nova that breaks new ones. */
@@ -14,6 +14,11 @@ export class UndiciLine implements Line, Dispatcher.DispatchHandler {
   #connected = false;
   #started = false;
   #headSeen = false;
+  #method = "";
+  #status = 0;
+  /** Whether the answer ends with its connection. */
+  #endsByClose = false;
+  #wasReset = false;
   #listener: AnswerListener | undefined;
   #controller: Dispatcher.DispatchController | undefined;
   readonly #client: Client;
@@ -22,9 +27,25 @@ export class UndiciLine implements Line, Dispatcher.DispatchHandler {
   shelved = false;
   closed = false;
 
-  constructor(origin: string, connect: Connector, onIdle: (line: UndiciLine) => void) {
+  constructor(address: NovaAddress, connect: Connector, onIdle: (line: UndiciLine) => void) {
     this.#onIdle = onIdle;
-    this.#client = new Client(origin, { ...CLIENT_OPTIONS, connect });
+    const watched: Connector = (options, callback) =>
+      connect(options, (error, socket) => {
+        if (socket === null) {
+          callback(error, socket);
+          return;
+        }
+        this.#wasReset = false;
+        // undici takes a reset for the end of a body without a length.
+        socket.prependListener("error", () => {
+          this.#wasReset = true;
+        });
+        socket.prependListener("end", () => {
+          this.#wasReset ||= wasReset(socket, address);
+        });
+        callback(null, socket);
+      });
+    this.#client = new Client(address.origin, { ...CLIENT_OPTIONS, connect: watched });
     this.#client.on("connect", () => {
       this.#connected = true;
       this.#answered = 0;
@@ -45,6 +66,7 @@ export class UndiciLine implements Line, Dispatcher.DispatchHandler {
     this.#headSeen = false;
     this.#controller = undefined;
     const { method, path, body } = ask;
+    this.#method = method;
     // undici types the method as those it knows; node's parser, which let it in, knows more.
     const options = { method: method as Dispatcher.HttpMethod, path, body: body ?? null };
     this.#client.dispatch({ ...options, headers: ask.headers.concat(ask.identity.headers) }, this);
@@ -85,10 +107,14 @@ export class UndiciLine implements Line, Dispatcher.DispatchHandler {
   ): void {
     if (status < 200) return;
     this.#headSeen = true;
+    this.#status = status;
     const raw = (controller.rawHeaders ?? []) as Buffer[]; // undici 7 and 8 give it as Buffers
     const headers = new Array<string>(raw.length);
     for (let i = 0; i < raw.length; i++) headers[i] = (raw[i] as Buffer).toString("latin1");
-    this.#listener?.onHead(new AnswerHead(status, statusText, screenResponse(headers)));
+    this.#endsByClose = !isBodiless(this.#method, status) && !tellsLength(headers);
+    // undici reads it as UTF-8, and what was none must not keep the answer back.
+    const reason = LATIN1.test(statusText) ? statusText : "";
+    this.#listener?.onHead(new AnswerHead(status, reason, screenResponse(headers)));
   }
 
   onResponseData(_controller: Dispatcher.DispatchController, chunk: Buffer): void {
@@ -96,13 +122,20 @@ export class UndiciLine implements Line, Dispatcher.DispatchHandler {
   }
 
   onResponseEnd(): void {
-    this.#answered++;
+    const isCut = this.#endsByClose && this.#wasReset;
     const listener = this.#listener;
+    if (!isCut) this.#answered++;
     this.#release();
-    listener?.onEnd();
+    if (isCut) listener?.onFailure("cut", new Error("nova reset the connection"));
+    else listener?.onEnd();
   }
 
   onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
+    const isWhole = this.#headSeen && isBodiless(this.#method, this.#status) && isLengthOfNothing(error);
+    if (isWhole) {
+      this.onResponseEnd();
+      return;
+    }
     const listener = this.#listener;
     const kind = this.#kindOf(error);
     this.#release();
@@ -128,6 +161,22 @@ export class UndiciLine implements Line, Dispatcher.DispatchHandler {
   }
 }
 
+/** @source RFC 9112 §6.3 */
+function isBodiless(method: string, status: number): boolean {
+  return method === "HEAD" || status === 204 || status === 304;
+}
+
+function tellsLength(headers: readonly string[]): boolean {
+  return headers.some((name, at) => at % 2 === 0 && LENGTHS.has(name.toLowerCase()));
+}
+
+/** A 304 has the length of what it does not send (RFC 9110 §8.6), which undici misses. */
+function isLengthOfNothing(error: Error): boolean {
+  return (error as NodeJS.ErrnoException).code === "UND_ERR_RES_CONTENT_LENGTH_MISMATCH";
+}
+
+const LENGTHS: ReadonlySet<string> = new Set(["content-length", "transfer-encoding"]);
+const LATIN1 = /^[\t\x20-\x7e\x80-\xff]*$/;
 const BROKEN: ReadonlySet<string> = new Set(["ECONNRESET", "EPIPE", "ETIMEDOUT"]);
 const ABANDONED = new Error("the answer is no longer wanted");
 

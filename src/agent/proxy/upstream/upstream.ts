@@ -2,8 +2,9 @@ import { createHash } from "node:crypto";
 import type { Logger } from "../../log.ts";
 import type { ProxyStatus } from "../proxy.ts";
 import type { ProxySettings } from "../settings.ts";
-import { parseNovaUrl, secureContextOf } from "./connect.ts";
+import { parseNovaUrl } from "./connect.ts";
 import { Endpoint } from "./endpoint.ts";
+import { TlsFiles } from "./tls-files.ts";
 
 /** All nova endpoints of one configuration, and which of them an instance belongs to. */
 export class Upstream {
@@ -15,8 +16,8 @@ export class Upstream {
   /** @throws {ProxyError} `bad-settings` for a URL or a TLS file that cannot be used. */
   constructor(settings: ProxySettings, log: Logger) {
     const addresses = [...new Set(settings.novaUrls)].map(parseNovaUrl);
-    const secureContext = addresses.some(({ tls }) => tls) ? secureContextOf(settings.tls) : undefined;
-    const tls = { secureContext, serverName: settings.tls.serverName };
+    const files = addresses.some(({ tls }) => tls) ? new TlsFiles(settings.tls, log) : undefined;
+    const tls = { files, serverName: settings.tls.serverName };
     this.#endpoints = addresses.map((address) => new Endpoint(address, tls, log));
   }
 

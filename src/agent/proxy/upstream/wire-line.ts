@@ -2,7 +2,7 @@ import { connect, type NetConnectOpts, type Socket } from "node:net";
 import { screenResponse } from "../headers.ts";
 import { AnswerHead } from "../http/answer-head.ts";
 import { ChunkReader } from "./chunks.ts";
-import { CONNECT_TIMEOUT_MS, type NovaAddress } from "./connect.ts";
+import { CONNECT_TIMEOUT_MS, type NovaAddress, plainError, wasReset } from "./connect.ts";
 import type { AnswerListener, Ask, FailureKind, Line } from "./line.ts";
 import { parseResponseHead, type ResponseHead } from "./response-head.ts";
 
@@ -99,8 +99,8 @@ export class WireLine implements Line {
       // Every read and write begins it anew; while an answer is awaited it means nothing.
       socket.setTimeout(IDLE_MS);
     });
-    socket.on("end", () => this.#ended());
-    socket.on("error", (error) => this.#broken(socket, error));
+    socket.on("end", () => this.#ended(socket));
+    socket.on("error", (error) => this.#broken(socket, plainError(error)));
     socket.on("close", () => this.#broken(socket, new Error("the connection was closed")));
     return socket;
   }
@@ -210,8 +210,9 @@ export class WireLine implements Line {
   }
 
   /** A FIN: the end of a body without a length, else the end of a connection. */
-  #ended(): void {
-    if (this.#listener !== undefined && this.#head?.framing.kind === "until-close") this.#whole(0);
+  #ended(socket: Socket): void {
+    const isBody = this.#listener !== undefined && this.#head?.framing.kind === "until-close";
+    if (isBody && !wasReset(socket, this.#address)) this.#whole(0);
     else if (this.#listener !== undefined)
       this.#fail(this.#kindOf("empty"), new Error("nova closed the connection"));
     else this.#drop();

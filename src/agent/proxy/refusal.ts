@@ -1,0 +1,14 @@
+import { STATUS_CODES } from "node:http";
+import type { Answer } from "./answer.ts";
+import { AnswerHead } from "./http/answer-head.ts";
+import { requestId } from "./recent.ts";
+
+/** One plain line of ours instead of nova's answer, with the id by which the log and `explain` know the request. */
+export function refusalOf(status: number, text: string, serial: number): Answer {
+  const body = `${status} ${text} (request ${requestId(serial)})\n`;
+  const headers = ["Content-Type", "text/plain; charset=utf-8", "Content-Length", String(body.length)];
+  if (status === 503 || status === 429) headers.push("Retry-After", "1");
+  if (status === 401) headers.push("WWW-Authenticate", 'X-aws-ec2-metadata-token realm="/latest/api/token"');
+  if (status === 405) headers.push("Allow", "PUT");
+  return { head: new AnswerHead(status, STATUS_CODES[status] ?? "", headers), body };
+}

@@ -59,8 +59,8 @@ export class Flight implements AnswerListener, Asked, Joinable, Timed, Turn, Unh
 
   /** From when it is asked. */
   get #mayTakeMs(): number {
-    const { settings } = this.#context;
-    return isSlowDocument(this.question.path) ? settings.slowDocumentMs : settings.holdMs;
+    const { slowDocumentMs, holdMs } = this.#context.settings;
+    return isSlowDocument(this.question.path) ? slowDocumentMs : holdMs;
   }
 
   start(waiter: Waiter): void {
@@ -110,13 +110,12 @@ export class Flight implements AnswerListener, Asked, Joinable, Timed, Turn, Unh
   }
 
   overtaken(now: number): void {
-    const { complaints } = this.#context;
     const endpoint = this.#endpoint;
     const hasWaited = now - this.askedAt > this.#mayTakeMs / 2;
     if (endpoint === undefined || !hasWaited || this.#wasOvertaken || !this.question.isSafe) return;
     if (this.#state === "forsaken") return;
     this.#wasOvertaken = true;
-    complaints.overtaken(endpoint.address.url);
+    this.#context.complaints.overtaken(endpoint.address.url);
     this.#turnFrom(endpoint);
     if (this.#mayGoElsewhere(endpoint)) this.#tryElsewhere(endpoint);
     else this.#ask(true);

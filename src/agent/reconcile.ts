@@ -1,6 +1,6 @@
 import type { Datapath, SyncReport } from "../datapath/datapath.ts";
 import type { Logger } from "./log.ts";
-import { type Activity, activity, idleSentence, type LinkState } from "./ports/active.ts";
+import { type Activity, activity, Incumbents, idleSentence, type LinkState } from "./ports/active.ts";
 import type { PortTable } from "./ports/port-table.ts";
 import type { Tenure } from "./ports/tenure.ts";
 import type { TopologySnapshot } from "./topology/model.ts";
@@ -52,6 +52,7 @@ export class Reconciler {
   #failing: ReadonlyMap<string, string> = new Map();
   #broken: string | undefined;
   #exactOnce = false;
+  readonly #incumbents = new Incumbents();
 
   constructor(inputs: ReconcileInputs) {
     this.#in = inputs;
@@ -125,18 +126,24 @@ export class Reconciler {
     const { datapath, table, snapshot, linkOf, linksAreComplete } = this.#in;
     const { inSync, ports } = snapshot();
     const exact = inSync && linksAreComplete();
-    const { active, idle } = activity(ports.values(), linkOf, (portId, interfaceName) =>
-      table.holds(portId, interfaceName),
+    const { active, idle } = activity(
+      ports.values(),
+      linkOf,
+      (portId, interfaceName) =>
+        table.holds(portId, interfaceName) || this.#incumbents.isIt(portId, interfaceName),
     );
+    this.#incumbents.learn(active, ports);
     this.#idleSentences = this.#tellIdle(ports, idle);
 
-    const want = table.open(active);
-    const report = await datapath.sync(want, exact ? "exact" : "add-only");
+    const { want, refused } = table.open(active);
+    const synced = await datapath.sync(want, exact ? "exact" : "add-only");
+    const failed = [...refused].map(([portId, reason]) => ({ portId, reason }));
+    const report = failed.length === 0 ? synced : { ...synced, failed: [...synced.failed, ...failed] };
     this.#tellReport(report);
     if (report.repairedBase) await this.#in.onRepair();
     if (!exact) return report.failed.length === 0;
 
-    await this.#endLeaving(report);
+    await this.#endLeaving(synced);
     table.releaseAdopted();
     this.#exactOnce = true;
     table.markInSync();

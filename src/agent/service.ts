@@ -69,7 +69,7 @@ export async function startService(parts: ServiceParts, config: Config): Promise
     let reserved = reservedNumbers(config);
     const table = new PortTable({
       quarantineMs: QUARANTINE_MS,
-      isReserved: (number) => reserved(number),
+      isReserved: (number) => reserved(number) || datapath.isHosts(number),
       now: () => performance.now(),
     });
     const proxy = createProxy({ tenures: table, settings: proxySettings(config), log });
@@ -133,6 +133,7 @@ export async function startService(parts: ServiceParts, config: Config): Promise
       reconfigure: (next) => {
         reserved = reservedNumbers(next);
         proxy.reconfigure(proxySettings(next));
+        reconciler.trigger();
       },
       stop: async (withinMs) => {
         drainMs = withinMs;

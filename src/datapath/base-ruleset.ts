@@ -196,14 +196,18 @@ function answerArp(): readonly string[] {
   ];
 }
 
-/** Neighbour solicitations become advertisements in place. A DAD probe comes from `::`, so it is none of these. */
+/**
+ * No header may stand between IPv6 and TCP, a fragment's least of all: what the host's stack puts together again is not
+ * what was looked at here. Neighbour solicitations become advertisements in place. A DAD probe comes
+ * from `::`, so it is none of these.
+ */
 function toProxy6(): readonly string[] {
   const solicitation = "icmpv6 type nd-neighbor-solicit ip6 saddr fe80::/64 ip6 hoplimit 255";
   const target = "@th,64,128 0xfe8000000000000000000000a9fea9fe";
   const withOption = `ip6 length 32 ${target} @th,192,16 0x0101`;
   return [
     "ether type != ip6 accept",
-    `ip6 daddr ${METADATA_ADDRESS_V6} ip6 saddr fe80::/64 tcp dport 80 return`,
+    `ip6 daddr ${METADATA_ADDRESS_V6} ip6 saddr fe80::/64 ip6 nexthdr tcp tcp dport 80 return`,
     `ip6 daddr ${NS_MULTICAST} ${solicitation} ${withOption} goto ns_multicast`,
     `ip6 daddr ${METADATA_ADDRESS_V6} ${solicitation} ${withOption} goto ns_unicast`,
     `ip6 daddr ${METADATA_ADDRESS_V6} ${solicitation} ip6 length 24 ${target} goto ns_bare`,

@@ -35,8 +35,13 @@ export interface Datapath {
   /** One sentence, with the rule to add, for each thing of the host that would keep guests from the proxy. @throws {DatapathError} */
   inspectHostFirewall(): Promise<readonly string[]>;
   /**
-   * Calls back soon (within 2 s) after somebody else changed what is ours: table, interface, address, route or
-   * rule. The remedy is another {@link Datapath.sync}. Returns the way to stop.
+   * Whether a number's address is the host's own, so that no guest can have it: as of the last {@link Datapath.observe},
+   * or of a moment ago where somebody listens to {@link Datapath.onDrift}.
+   */
+  isHosts(number: number): boolean;
+  /**
+   * Calls back soon (within 2 s) after somebody else changed what is ours (table, interface, address, route or
+   * rule), or which addresses of 169.254/16 are the host's. The remedy is another {@link Datapath.sync}. Returns the way to stop.
    */
   onDrift(listener: () => void): () => void;
   close(): Promise<void>;

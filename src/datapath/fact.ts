@@ -134,7 +134,7 @@ export function canonicalIpv6(address: string): string {
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 /** IFNAMSIZ without its NUL; nothing that could end a quoted string in a script, nor a wildcard. */
-const INTERFACE_NAME = /^[A-Za-z0-9_][A-Za-z0-9_.:@+=-]{0,14}$/;
+const INTERFACE_NAME = /^[A-Za-z0-9_.:@+=-]{1,15}$/;
 const MAC = /^[0-9a-f]{2}(?::[0-9a-f]{2}){5}$/;
 
 /** Why a plumbing must not go into a script, as a sentence, or undefined where it may. */

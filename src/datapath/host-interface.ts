@@ -15,6 +15,11 @@ import type { Rtnetlink } from "./rtnetlink-socket.ts";
 export const ROUTE_TABLE = 9697;
 const IPV4_RANGE = "169.254.0.0/16";
 
+/** Making one thing can make the next one due (an interface, then its addresses), and the kernel completes some later. */
+const HOST_ROUNDS = 15;
+/** Longer with each round: about a second in all. @source linux/net/ipv6/addrconf.c: an address counts once a work queue ran */
+const HOST_WAIT_MS = 10;
+
 /** One thing to make, as the `ip` command would. */
 export interface HostStep {
   readonly text: string;
@@ -42,6 +47,29 @@ export async function missingSteps(rtnetlink: Rtnetlink): Promise<readonly HostS
 }
 
 /**
+ * Makes what is missing, until nothing is.
+ *
+ * @param onStep Called after each round of changes.
+ * @returns Whether anything was made.
+ * @throws {DatapathError} Also where something undoes it.
+ */
+export async function makeHost(rtnetlink: Rtnetlink, onStep: () => void): Promise<boolean> {
+  let missing: readonly HostStep[] = [];
+  for (let round = 0; round < HOST_ROUNDS; round++) {
+    missing = await missingSteps(rtnetlink);
+    if (missing.length === 0) return round > 0;
+    if (round > 2) await new Promise((resolve) => setTimeout(resolve, HOST_WAIT_MS * (round - 2)));
+    for (const step of missing) await step.make();
+    onStep();
+  }
+  const undone = missing.map(({ text }) => text).join("; ");
+  throw new DatapathError(
+    "failed",
+    `Cannot make the interface: after ${HOST_ROUNDS} rounds this still has no effect: ${undone}. Is something else undoing it, or another route or rule before ours?`,
+  );
+}
+
+/**
  * Takes interface and rules away; addresses and routes go with the interface.
  *
  * @returns What it removed, one line each.
@@ -63,8 +91,11 @@ export async function sweepHost(rtnetlink: Rtnetlink): Promise<readonly string[]
 }
 
 function remake(rtnetlink: Rtnetlink, link: Link | undefined, peer: Link | undefined): HostStep {
+  const foreign = [link, peer].find((old) => old !== undefined && old.linkKind !== "veth");
   return {
-    text: `ip link add ${INTERFACE} address ${INTERFACE_MAC} type veth peer name ${PEER}`,
+    text: foreign
+      ? notOurs(foreign).message
+      : `ip link add ${INTERFACE} address ${INTERFACE_MAC} type veth peer name ${PEER}`,
     make: async () => {
       for (const old of [link, peer]) {
         if (old === undefined) continue;
@@ -111,20 +142,32 @@ function stepsForLinks(rtnetlink: Rtnetlink, link: Link, peer: Link): readonly H
 
 async function stepsForIpv4(rtnetlink: Rtnetlink, link: Link): Promise<readonly HostStep[]> {
   const steps: HostStep[] = [];
-  const [here, back] = await Promise.all([
-    rtnetlink.routeTo(METADATA_ADDRESS),
-    rtnetlink.routeTo(linkLocalOf(1), METADATA_ADDRESS),
-  ]);
+  const [here, back] = await Promise.all([rtnetlink.routeTo(METADATA_ADDRESS), wayBack(rtnetlink)]);
   if (here?.isLocal !== true) {
     steps.push({
       text: `ip addr add ${METADATA_ADDRESS}/32 dev ${INTERFACE} scope link`,
       make: () => rtnetlink.addAddress(link.ifindex, METADATA_ADDRESS, 32),
     });
   }
-  if (back?.ifindex !== link.ifindex)
+  if (back !== undefined && back !== link.ifindex)
     steps.push(...stepsForRange(rtnetlink, link, IPV4_RANGE, METADATA_ADDRESS));
   return steps;
 }
+
+/**
+ * Where answers to guests go: an interface's index, 0 for nowhere; undefined where it cannot be told. An address that
+ * is the host's own says nothing of the others.
+ */
+async function wayBack(rtnetlink: Rtnetlink): Promise<number | undefined> {
+  for (const number of PROBES) {
+    const answer = await rtnetlink.routeTo(linkLocalOf(number), METADATA_ADDRESS);
+    if (answer?.isLocal !== true) return answer?.ifindex ?? 0;
+  }
+  return undefined;
+}
+
+/** Far from each other: a host has few addresses of the range. */
+const PROBES = [1, 2, 300, 20_000, 60_000];
 
 async function stepsForIpv6(rtnetlink: Rtnetlink, link: Link): Promise<readonly HostStep[]> {
   const steps: HostStep[] = [];

@@ -3,7 +3,8 @@ import { fitsBatch } from "./batch.ts";
 import type { Datapath, Observed, SyncMode, SyncReport } from "./datapath.ts";
 import { DatapathError } from "./error.ts";
 import { inspectHostFirewall } from "./host-firewall.ts";
-import { type HostStep, missingSteps, sweepHost } from "./host-interface.ts";
+import { makeHost, missingSteps, sweepHost } from "./host-interface.ts";
+import { numbersOfHost } from "./link-local.ts";
 import { emptyRuleset, isHeld, type Ruleset, readListing } from "./listing.ts";
 import type { NfTables } from "./nf-tables.ts";
 import type { Nft } from "./nft-process.ts";
@@ -12,10 +13,6 @@ import type { Plumbing } from "./plumbing.ts";
 import { type Applied, reportOf } from "./report.ts";
 import type { Rtnetlink } from "./rtnetlink-socket.ts";
 
-/** Making one thing can make the next one due (an interface, then its addresses), and the kernel completes some later. */
-const HOST_ROUNDS = 15;
-/** Longer with each round: about a second in all. @source linux/net/ipv6/addrconf.c: an address counts once a work queue ran */
-const HOST_WAIT_MS = 10;
 /** Somebody else may change the ruleset between reading and writing it; not this often in a row. */
 const APPLY_TRIES = 3;
 const DRIFT_POLL_MS = 500;
@@ -31,7 +28,7 @@ interface Known {
   readonly generation: number | undefined;
 }
 
-/** Stands for the mark of a table that is not there. */
+/** Stands for the mark of a table that does nothing: it is not there, or sleeps. */
 const GONE = "gone";
 const NOTHING_KNOWN: Known = { ruleset: emptyRuleset(), marks: "", generation: undefined };
 
@@ -49,6 +46,7 @@ export class KernelDatapath implements Datapath {
   readonly #driftListeners = new Set<() => void>();
   #driftTimer: NodeJS.Timeout | undefined;
   #comparison: Promise<void> | undefined;
+  #numbersOfHost: ReadonlySet<number> = new Set();
   /** Until when the readings so far have used up their share. */
   #spentUntil = 0;
 
@@ -60,6 +58,7 @@ export class KernelDatapath implements Datapath {
 
   observe(): Promise<Observed> {
     return this.#inTurn(async () => {
+      await this.#lookForHostsOwn();
       const { whole, baseIntact } = (await this.#current()).ruleset;
       const missing = await missingSteps(this.#rtnetlink);
       return {
@@ -74,7 +73,10 @@ export class KernelDatapath implements Datapath {
       const stands = this.#known?.ruleset.baseIntact === true;
       const beside = stands ? await this.#applyBesideLook(want, mode) : undefined;
       if (beside?.hostStands === true) return reportOf([beside.applied], false);
-      const madeHost = await this.#makeHost();
+      const madeHost = await makeHost(this.#rtnetlink, () => {
+        // Rules hold the index of an interface, so another one makes them stale without their changing.
+        this.#known = undefined;
+      });
       const applied = await this.#applyPlan(want, mode);
       return reportOf(beside === undefined ? [applied] : [beside.applied, applied], madeHost);
     });
@@ -87,7 +89,11 @@ export class KernelDatapath implements Datapath {
       const lines = [
         ...plan.failed.map(({ reason }) => `# ${reason}`),
         ...steps.map(({ text }) => `# ${text}`),
-        ...(steps.length > 0 ? ["# and what that makes due: addresses, routes, rules"] : []),
+        ...(steps.length > 0
+          ? [
+              "# and what that makes due: addresses, routes, rules; nft takes what follows once the interface is there",
+            ]
+          : []),
         ...planScript(plan),
       ];
       return lines.length === 0 ? "# nothing to do\n" : `${lines.join("\n")}\n`;
@@ -119,6 +125,10 @@ export class KernelDatapath implements Datapath {
 
   inspectHostFirewall(): Promise<readonly string[]> {
     return this.#inTurn(() => inspectHostFirewall(this.#nft, this.#rtnetlink));
+  }
+
+  isHosts(number: number): boolean {
+    return this.#numbersOfHost.has(number);
   }
 
   onDrift(listener: () => void): () => void {
@@ -154,23 +164,6 @@ export class KernelDatapath implements Datapath {
     if (applied.status === "fulfilled") return { applied: applied.value, hostStands };
     if (hostStands) throw applied.reason;
     return undefined;
-  }
-
-  async #makeHost(): Promise<boolean> {
-    let missing: readonly HostStep[] = [];
-    for (let round = 0; round < HOST_ROUNDS; round++) {
-      missing = await missingSteps(this.#rtnetlink);
-      if (missing.length === 0) return round > 0;
-      if (round > 2) await new Promise((resolve) => setTimeout(resolve, HOST_WAIT_MS * (round - 2)));
-      for (const step of missing) await step.make();
-      // Rules hold the index of an interface, so another one makes them stale without their changing.
-      this.#known = undefined;
-    }
-    const undone = missing.map(({ text }) => text).join("; ");
-    throw new DatapathError(
-      "failed",
-      `Cannot make the interface: after ${HOST_ROUNDS} rounds this still has no effect: ${undone}. Is something else undoing it, or another route or rule before ours?`,
-    );
   }
 
   async #applyPlan(want: readonly Plumbing[], mode: SyncMode): Promise<Applied> {
@@ -243,9 +236,9 @@ export class KernelDatapath implements Datapath {
   /** What a plan can start from: what is known where our tables stand as they did, else what is there. */
   async #planBase(mode: SyncMode): Promise<Known> {
     const marks = await this.#marks();
-    if (this.#known?.marks === marks) return this.#known;
     // Where a table is gone, all are made anew at once, whatever is left of them.
     if (mode === "exact" && marks.includes(GONE)) return NOTHING_KNOWN;
+    if (this.#known?.marks === marks) return this.#known;
     try {
       return await this.#current();
     } catch (error) {
@@ -259,9 +252,13 @@ export class KernelDatapath implements Datapath {
   /** What is there now, whatever it takes. */
   async #current(): Promise<Known> {
     const generation = await this.#nfTables.generation();
-    if (this.#known?.generation === generation) return this.#known;
-    this.#known = await this.#read(generation);
-    return this.#known;
+    const before = this.#known;
+    if (before?.generation === generation) return before;
+    const read = await this.#read(generation);
+    this.#known = read;
+    // Whoever asked, this is seen now, and the look for drift will not see it again.
+    if (before !== undefined && !sameRuleset(before.ruleset, read.ruleset)) this.#tellDrift();
+    return read;
   }
 
   async #read(generation: number): Promise<Known> {
@@ -297,6 +294,7 @@ export class KernelDatapath implements Datapath {
 
   /** Cheap, whoever changes rules how often: host, tables and chains. What is inside them is compared beside it. */
   async #hasDrifted(): Promise<boolean> {
+    if (await this.#lookForHostsOwn()) return true;
     if ((await this.#inTurn(() => missingSteps(this.#rtnetlink))).length > 0) return true;
     const known = this.#known;
     const generation = await this.#nfTables.generation();
@@ -310,6 +308,14 @@ export class KernelDatapath implements Datapath {
         });
     }
     return false;
+  }
+
+  /** @returns Whether it is another set of numbers than before. */
+  async #lookForHostsOwn(): Promise<boolean> {
+    const before = this.#numbersOfHost;
+    const now = numbersOfHost(await this.#rtnetlink.ipv4Addresses());
+    this.#numbersOfHost = now;
+    return now.size !== before.size || [...now].some((number) => !before.has(number));
   }
 
   /** Nothing waits for it: nft may have to begin again and again. */

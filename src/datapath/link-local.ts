@@ -65,6 +65,28 @@ export function isReservedNumber(reserved: readonly string[]): (number: number) 
   };
 }
 
+/**
+ * The numbers whose address is the host's own: the kernel keeps what goes there, so no guest could be answered.
+ *
+ * @param addresses All IPv4 addresses of the host; a network's first and last address count as well.
+ */
+export function numbersOfHost(
+  addresses: readonly { readonly address: string; readonly prefixLength: number }[],
+): ReadonlySet<number> {
+  const numbers = new Set<number>();
+  for (const { address, prefixLength } of addresses) {
+    if (!address.startsWith("169.254.")) continue;
+    const { first, last } = parseCidr(`${address}/${prefixLength}`);
+    const ends =
+      prefixLength < 31 ? [first, last].map((end) => `169.254.${(end >> 8) & 255}.${end & 255}`) : [];
+    for (const one of [address, ...ends]) {
+      const number = numberOf(one);
+      if (number !== undefined) numbers.add(number);
+    }
+  }
+  return numbers;
+}
+
 function lowBitsOf(number: number): number {
   if (!Number.isInteger(number) || number < 1 || number > NUMBER_COUNT) {
     throw new RangeError(

@@ -25,7 +25,7 @@ export interface NfTables {
   generation(): Promise<number>;
   /**
    * Changes when that table is deleted, made again, or has another number of chains or maps; undefined where it
-   * is not. As quick for thousands of ports as for one, whatever else changes meanwhile.
+   * is not, or sleeps (`flags dormant`). As quick for thousands of ports as for one, whatever else changes meanwhile.
    *
    * @throws {DatapathError}
    */
@@ -37,8 +37,10 @@ export interface NfTables {
 const NETLINK_NETFILTER = 12;
 /** @source linux/netfilter/nfnetlink.h NFNL_SUBSYS_NFTABLES, linux/netfilter/nf_tables.h NFT_MSG_GETTABLE, NFT_MSG_GETGEN */
 const [GET_TABLE, GET_GENERATION] = [(10 << 8) | 1, (10 << 8) | 16];
-/** @source linux/netfilter/nf_tables.h NFTA_TABLE_NAME, NFTA_GEN_ID */
-const [TABLE_NAME_ATTRIBUTE, GENERATION_ATTRIBUTE] = [1, 1];
+/** @source linux/netfilter/nf_tables.h NFTA_TABLE_NAME, NFTA_TABLE_FLAGS, NFTA_GEN_ID */
+const [TABLE_NAME_ATTRIBUTE, TABLE_FLAGS, GENERATION_ATTRIBUTE] = [1, 2, 1];
+/** @source linux/netfilter/nf_tables.h NFT_TABLE_F_DORMANT */
+const DORMANT = 1;
 /** @source linux/netfilter.h NFPROTO_INET, NFPROTO_ARP, NFPROTO_NETDEV */
 const FAMILY_NUMBERS = { inet: 1, arp: 3, netdev: 5 } as const;
 /** `struct nfgenmsg`: family, version 0, no resource id. */
@@ -69,7 +71,7 @@ export class NfTablesSocket implements NfTables {
 
   async generation(): Promise<number> {
     const answer = await this.#ask("the ruleset's generation", GET_GENERATION, Buffer.alloc(NFGENMSG_BYTES));
-    const generation = answer === undefined ? undefined : generationIn(answer);
+    const generation = answer && numberIn(answer, GENERATION_ATTRIBUTE);
     if (generation !== undefined) return generation;
     throw new DatapathError(
       "no-kernel-support",
@@ -83,6 +85,7 @@ export class NfTablesSocket implements NfTables {
       textAttribute(TABLE_NAME_ATTRIBUTE, name),
     ]);
     const answer = await this.#ask(`table "${family} ${name}"`, GET_TABLE, question);
+    if (answer !== undefined && ((numberIn(answer, TABLE_FLAGS) ?? 0) & DORMANT) !== 0) return undefined;
     // The header holds the generation, which anybody moves; what follows is the table's own handle and counts.
     return answer?.toString("hex", NFGENMSG_BYTES);
   }
@@ -159,10 +162,11 @@ function frame({ type, flags, body }: Message, seq: number, isAcknowledged: bool
   return Buffer.concat([header, body]);
 }
 
-function generationIn(data: Buffer): number | undefined {
+/** An attribute of 32 bits in what nf_tables answers. */
+function numberIn(data: Buffer, attribute: number): number | undefined {
   for (let at = NFGENMSG_BYTES; at + 4 <= data.length; ) {
     const length = data.readUInt16LE(at);
-    if (data.readUInt16LE(at + 2) === GENERATION_ATTRIBUTE) return data.readUInt32BE(at + 4);
+    if (data.readUInt16LE(at + 2) === attribute) return data.readUInt32BE(at + 4);
     if (length < 4) return undefined;
     at += (length + 3) & ~3;
   }

@@ -10,6 +10,12 @@ export interface RouteAnswer {
   readonly table: number | undefined;
 }
 
+export interface HostAddress {
+  /** Dotted. */
+  readonly address: string;
+  readonly prefixLength: number;
+}
+
 /** The edge to links, addresses, routes and rules. Every change is safe to repeat. */
 export interface Rtnetlink {
   /** @throws {DatapathError} */
@@ -24,6 +30,8 @@ export interface Rtnetlink {
   setUp(ifindex: number, options: { readonly noArp: boolean; readonly mac?: string }): Promise<void>;
   /** @throws {DatapathError} */
   deleteLink(ifindex: number): Promise<void>;
+  /** Every IPv4 address of this host. @throws {DatapathError} */
+  ipv4Addresses(): Promise<readonly HostAddress[]>;
   /** @throws {DatapathError} */
   addAddress(ifindex: number, address: string, prefixLength: number): Promise<void>;
   /** Undefined where there is no way. @throws {DatapathError} */
@@ -40,8 +48,7 @@ export interface Rtnetlink {
 }
 
 /** @source linux/socket.h */
-
-const AF_INET6 = 10;
+const [AF_INET, AF_INET6] = [2, 10];
 /** @source linux/rtnetlink.h RTM_NEWLINK, RTM_GETLINK */
 const [NEW_LINK, GET_LINK] = [16, 18];
 /** @source linux/netlink.h NLM_F_DUMP */
@@ -105,6 +112,17 @@ export class RtnetlinkSocket implements Rtnetlink {
     await this.#ask(`delete link number ${ifindex}`, (options) =>
       this.#socket.delLink({ index: ifindex }, {}, options),
     );
+  }
+
+  async ipv4Addresses(): Promise<readonly HostAddress[]> {
+    const found = await this.#ask("list the addresses", (options) =>
+      this.#socket.getAddresses({ family: AF_INET }, {}, options),
+    );
+    return found.flatMap(({ data, attrs }) => {
+      const bytes = attrs.local ?? attrs.address;
+      if (bytes?.length !== 4) return [];
+      return [{ address: bytes.join("."), prefixLength: data.prefixlen ?? 32 }];
+    });
   }
 
   async addAddress(ifindex: number, address: string, prefixLength: number): Promise<void> {

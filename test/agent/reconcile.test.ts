@@ -26,16 +26,23 @@ function snapshotOf(inSync: boolean, ...names: readonly string[]): TopologySnaps
 }
 
 /** Everything around a reconciler, with what happened in one list, in order. */
-function stage(options: { sync?: (want: readonly Plumbing[], mode: SyncMode) => SyncReport } = {}) {
+function stage(
+  options: {
+    sync?: (want: readonly Plumbing[], mode: SyncMode) => SyncReport;
+    isReserved?: (number: number) => boolean;
+    isUp?: () => boolean;
+  } = {},
+) {
   const events: string[] = [];
-  const table = new PortTable({ now: () => 0, quarantineMs: 0, isReserved: () => false });
+  const { isReserved = () => false, isUp = () => true } = options;
+  const table = new PortTable({ now: () => 0, quarantineMs: 0, isReserved });
   let snapshot = snapshotOf(false);
   const reconciler = new Reconciler({
     table,
     log: silent,
     retryMs: 1,
     snapshot: () => snapshot,
-    linkOf: () => ({ ifindex: 3, up: true }),
+    linkOf: () => ({ ifindex: 3, up: isUp() }),
     linksAreComplete: () => true,
     onRepair: async () => undefined,
     endTenure: async (tenure) => {
@@ -126,6 +133,40 @@ describe("`Reconciler`", () => {
     expect(reconciler.status().failing.get("a")).toBe("device busy");
     stuck = false;
     await expect.poll(() => table.tenures()).toEqual([]);
+  });
+
+  test("keeps an interface for the port that was served through it, also while that is down", async () => {
+    let up = true;
+    const { events, see, reconciler } = stage({ isUp: () => up });
+    // The newcomer's id is the lower one.
+    const both = ["b", "a"].map((name) => [name, { ...port(name), interfaceName: "tap" }] as const);
+    const snapshot = { ...snapshotOf(true), ports: new Map(both) };
+    await see({ ...snapshot, ports: new Map(both.slice(0, 1)) });
+    await see(snapshot);
+    up = false;
+    await see(snapshot);
+    up = true;
+    await see(snapshot);
+    expect(events.filter((event) => event.startsWith("sync"))).toEqual([
+      "sync exact [b]",
+      "sync exact [b]",
+      "sync exact []",
+      "sync exact [b]",
+    ]);
+    expect(reconciler.status().idle.get("a")).toContain('interface "tap" already serves port b');
+    await see({ ...snapshot, ports: new Map(both.slice(1)) });
+    expect(events.at(-2)).toBe("sync exact [a]");
+  });
+
+  test("where the numbers have run out, who has one is served, and who leaves is let go", async () => {
+    const { events, see, reconciler } = stage({ isReserved: (number) => number !== 7 });
+    await see(snapshotOf(true, "a", "b"));
+    expect(reconciler.status().failing.get("b")).toMatch(/^Cannot give it a link-local address/);
+    await see(snapshotOf(true, "b"));
+    await expect.poll(() => events.at(-1)).toBe("sync exact [b]");
+    expect(events).toContain("end a (row there)");
+    expect(reconciler.status()).toMatchObject({ failing: new Map(), broken: undefined });
+    await reconciler.stop();
   });
 
   test("makes one pass of many triggers, and one more for those that came meanwhile", async () => {

@@ -91,6 +91,24 @@ export function describeDatapath(name: string, makeWorld: () => Promise<World>):
       }
     }
 
+    test("serves interfaces of any name that the NSDB may hold", async () => {
+      const names = ["-tap0", ".tap", "@x", "=x", "+x", "a.b-c@e+f=g"];
+      const want: Plumbing[] = [];
+      for (const [at, interfaceName] of names.entries()) {
+        const identities = [{ number: at + 1, fixedAddress: "10.0.0.3" }];
+        const ifindex = await world.plug(interfaceName);
+        want.push({ portId: portIdOf(at), interfaceName, ifindex, mac: "fa:16:3e:00:00:01", identities });
+      }
+      expect((await datapath.sync(want.slice(0, 1), "exact")).failed).toEqual([]);
+      // The rest beside one that is served, and then all of them at once.
+      expect((await datapath.sync(want, "exact")).failed).toEqual([]);
+      await world.flushRuleset();
+      expect((await datapath.sync(want, "exact")).failed).toEqual([]);
+      const fresh = world.open();
+      expect(sorted((await fresh.observe()).ports)).toEqual(sorted(want));
+      await fresh.close();
+    });
+
     test("`add-only` removes nothing, `exact` leaves nothing else", async () => {
       const [first, second] = [await port(1, [1, "10.0.0.3"]), await port(2, [2, "10.0.0.4"])];
       await datapath.sync([first], "exact");

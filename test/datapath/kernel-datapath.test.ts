@@ -136,6 +136,45 @@ describe("`onDrift()`", () => {
   });
 });
 
+describe("what somebody changes just before it is asked for", () => {
+  test.each([
+    ["observe()", (datapath: KernelDatapath) => datapath.observe()],
+    ["counters()", (datapath: KernelDatapath) => datapath.counters(portIdOf(1))],
+    ["plan()", (datapath: KernelDatapath) => datapath.plan([], "add-only")],
+  ])("is told by `onDrift()` although `%s` saw it first", async (_, look) => {
+    const kernel = new FakeKernel();
+    const datapath = new KernelDatapath(kernel);
+    await datapath.sync(two(kernel), "exact");
+    let drifts = 0;
+    datapath.onDrift(() => {
+      drifts += 1;
+    });
+    kernel.flushRuleset();
+    await look(datapath);
+    expect(drifts).toBe(1);
+    await datapath.close();
+  });
+});
+
+describe("addresses of the host itself", () => {
+  test("are read with the rest, and a change of them is a drift", async () => {
+    const kernel = new FakeKernel();
+    kernel.hostAddresses = [{ address: "169.254.0.1", prefixLength: 30 }];
+    const datapath = new KernelDatapath(kernel);
+    await datapath.observe();
+    expect([1, 2, 3].map((number) => datapath.isHosts(number))).toEqual([true, false, true]);
+    await datapath.sync(two(kernel), "exact");
+    let drifts = 0;
+    datapath.onDrift(() => {
+      drifts += 1;
+    });
+    kernel.hostAddresses = [{ address: "169.254.0.2", prefixLength: 32 }];
+    await expect.poll(() => drifts, { timeout: 3_000 }).toBeGreaterThan(0);
+    expect([1, 2, 3].map((number) => datapath.isHosts(number))).toEqual([false, true, false]);
+    await datapath.close();
+  });
+});
+
 async function callsOf(scenario: Scenario): Promise<number> {
   const { kernel, datapath, want } = await start(scenario);
   const before = kernel.calls;

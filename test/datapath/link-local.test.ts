@@ -6,6 +6,7 @@ import {
   METADATA_ADDRESS,
   NUMBER_COUNT,
   numberOf,
+  numbersOfHost,
   twinPrefixOf,
 } from "../../src/datapath/link-local.ts";
 
@@ -80,6 +81,18 @@ describe("numbers and their addresses", () => {
     fc.assert(
       fc.property(fc.string(), (text) => text.startsWith("169.254.") || numberOf(text) === undefined),
     );
+  });
+
+  test("`numbersOfHost()` finds what the kernel keeps for itself", () => {
+    const of = (address: string, prefixLength: number) =>
+      [...numbersOfHost([{ address, prefixLength }])].map(linkLocalOf).sort();
+    expect(of("169.254.0.1", 30)).toEqual(["169.254.0.1", "169.254.0.3"]);
+    expect(of("169.254.7.9", 24)).toEqual(["169.254.7.0", "169.254.7.255", "169.254.7.9"]);
+    expect(of("169.254.3.4", 16)).toEqual(["169.254.3.4"]);
+    expect(of("169.254.3.4", 32)).toEqual(["169.254.3.4"]);
+    expect(of("169.254.3.4", 31)).toEqual(["169.254.3.4"]);
+    expect(of(METADATA_ADDRESS, 32)).toEqual([]);
+    expect(of("10.0.0.1", 8)).toEqual([]);
   });
 
   test("`isReservedNumber()` skips whole ranges and single addresses", () => {

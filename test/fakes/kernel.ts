@@ -2,7 +2,7 @@ import { DatapathError } from "../../src/datapath/error.ts";
 import type { Link } from "../../src/datapath/link.ts";
 import type { NfTables } from "../../src/datapath/nf-tables.ts";
 import type { Nft } from "../../src/datapath/nft-process.ts";
-import type { RouteAnswer, Rtnetlink } from "../../src/datapath/rtnetlink-socket.ts";
+import type { HostAddress, RouteAnswer, Rtnetlink } from "../../src/datapath/rtnetlink-socket.ts";
 import { scriptOf } from "../../src/datapath/script.ts";
 
 /** How one call goes wrong: nothing was done, or it was done and nobody heard. */
@@ -36,6 +36,8 @@ export class FakeKernel {
   #lastIndex = 1;
   #lastHandle = 0;
   #failAt: { readonly call: number; readonly fault: Fault } | undefined;
+  /** What `ip addr` would show beside ours. */
+  hostAddresses: readonly HostAddress[] = [];
   /** Calls of all edges since the start. */
   calls = 0;
 
@@ -264,6 +266,7 @@ export class FakeKernel {
           const pair = [...this.links.values()].filter((link) => link.linkKind === "veth");
           for (const end of pair) this.#dropLink(end.ifindex);
         }),
+      ipv4Addresses: () => this.#call(() => this.hostAddresses),
       addAddress: (ifindex, address) =>
         this.#call(() => {
           this.#addresses.set(address, ifindex);

@@ -193,6 +193,17 @@ describe("`RtnetlinkSocket`", () => {
     rtnetlink.close();
   });
 
+  test("lists the IPv4 addresses of the host", async () => {
+    const rtnetlink = new RtnetlinkSocket();
+    await must("ip", "link", "add", "edge0", "type", "veth", "peer", "name", "edge1");
+    await must("ip", "addr", "add", "169.254.9.1/30", "dev", "edge0");
+    await must("ip", "addr", "add", "192.0.2.1", "peer", "192.0.2.2/32", "dev", "edge0");
+    const addresses = await rtnetlink.ipv4Addresses();
+    expect(addresses).toContainEqual({ address: "169.254.9.1", prefixLength: 30 });
+    expect(addresses).toContainEqual({ address: "192.0.2.1", prefixLength: 32 });
+    rtnetlink.close();
+  });
+
   test("makes a rule once and says whether there was one to take away", async () => {
     const rtnetlink = new RtnetlinkSocket();
     for (const from of ["192.0.2.1", "2001:db8::1"]) {

@@ -2,7 +2,8 @@
 Prints one line for each: N, whether it may reach the proxy as this guest's own, what it is."""
 import sys
 
-from scapy.all import ARP, ICMP, UDP, Dot1Q, Ether, ICMPv6ND_NS, IP, IPv6, IPv6ExtHdrFragment, IPOption_LSRR
+from scapy.all import ARP, ICMP, UDP, Dot1Q, Ether, ICMPv6ND_NS, IP, IPv6, IPOption_LSRR
+from scapy.all import IPv6ExtHdrDestOpt, IPv6ExtHdrFragment, IPv6ExtHdrHopByHop, IPv6ExtHdrRouting
 from scapy.all import ICMPv6NDOptSrcLLAddr, IPOption_NOP, Raw, TCP, fragment, sendp
 
 own_ip, own_mac, victim_ll, victim_mac, own_ip6 = sys.argv[1:6]
@@ -55,6 +56,10 @@ add(False, "the same to 9697", lambda n: e() / IPv6(src="fd69:fe00:0:1::1", dst=
 add(False, "IPv6 to 9697", lambda n: e() / IPv6(src=own_ip6, dst=MD6) / tcp(n, 9697))
 add(False, "IPv6 from a global address", lambda n: e() / IPv6(src="2001:db8::1", dst=MD6) / tcp(n))
 add(False, "IPv6 fragment", lambda n: e() / IPv6(src=own_ip6, dst=MD6) / IPv6ExtHdrFragment(m=1) / tcp(n))
+add(False, "IPv6 atomic fragment", lambda n: e() / IPv6(src=own_ip6, dst=MD6) / IPv6ExtHdrFragment() / tcp(n))
+add(False, "IPv6 hop-by-hop options", lambda n: e() / IPv6(src=own_ip6, dst=MD6) / IPv6ExtHdrHopByHop() / tcp(n))
+add(False, "IPv6 destination options", lambda n: e() / IPv6(src=own_ip6, dst=MD6) / IPv6ExtHdrDestOpt() / tcp(n))
+add(False, "IPv6 routing header", lambda n: e() / IPv6(src=own_ip6, dst=MD6) / IPv6ExtHdrRouting(addresses=[MD6]) / tcp(n))
 add(False, "IPv6 tagged", lambda n: e() / Dot1Q(vlan=7) / IPv6(src=own_ip6, dst=MD6) / tcp(n))
 add(False, "ARP request as the victim", lambda n: Ether(src=own_mac, dst="ff:ff:ff:ff:ff:ff") / ARP(hwsrc=victim_mac, psrc=own_ip, pdst=MD))
 add(False, "ARP poison", lambda n: Ether(src=own_mac, dst="ff:ff:ff:ff:ff:ff") / ARP(op=2, hwsrc=own_mac, psrc=MD, pdst=own_ip))

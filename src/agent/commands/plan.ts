@@ -31,7 +31,12 @@ export async function planCommand(options: GlobalOptions): Promise<void> {
     }
     const links = await LinkTable.list();
     const snapshot = await readTopology(store, hostId);
-    const table = new PortTable({ quarantineMs: 0, isReserved: reservedNumbers(config), now: () => 0 });
+    const isReserved = reservedNumbers(config);
+    const table = new PortTable({
+      quarantineMs: 0,
+      isReserved: (number) => isReserved(number) || datapath.isHosts(number),
+      now: () => 0,
+    });
     table.adopt((await datapath.observe()).ports);
     const { active } = activity(
       snapshot.ports.values(),
@@ -40,7 +45,9 @@ export async function planCommand(options: GlobalOptions): Promise<void> {
     );
     for (const { znode, reason } of snapshot.problems)
       process.stdout.write(`# skipped ${znode}: ${reason}\n`);
-    process.stdout.write(await datapath.plan(table.open(active), "exact"));
+    const { want, refused } = table.open(active);
+    for (const [portId, reason] of refused) process.stdout.write(`# port ${portId}: ${reason}\n`);
+    process.stdout.write(await datapath.plan(want, "exact"));
   } finally {
     await opened.close();
   }

@@ -30,7 +30,7 @@ export interface Activity {
  * holds it keeps it, so that a wrong binding cannot take over a running guest; among newcomers the lower
  * UUID wins, so that every run decides alike.
  *
- * @param holds Whether a port is served through that interface already.
+ * @param holds Whether a port is served through that interface already, or was the last one that was.
  */
 export function activity(
   ports: Iterable<ComputePort>,
@@ -64,6 +64,27 @@ export function activity(
     const aHolds = holds(a.portId, a.interfaceName);
     if (aHolds !== holds(b.portId, b.interfaceName)) return aHolds;
     return a.portId < b.portId;
+  }
+}
+
+/**
+ * Who was served through an interface last: it is its own also while that is down or is made anew, as long as the port
+ * stays bound to it. Otherwise a wrong binding would only have to wait for a guest's reboot.
+ */
+export class Incumbents {
+  readonly #portIdOf = new Map<string, string>();
+
+  isIt(portId: string, interfaceName: string): boolean {
+    return this.#portIdOf.get(interfaceName) === portId;
+  }
+
+  /** @param ports All that are bound. */
+  learn(active: readonly ActivePort[], ports: ReadonlyMap<string, ComputePort>): void {
+    for (const { port } of active) this.#portIdOf.set(port.interfaceName, port.portId);
+    if (this.#portIdOf.size === active.length) return;
+    for (const [interfaceName, portId] of this.#portIdOf) {
+      if (ports.get(portId)?.interfaceName !== interfaceName) this.#portIdOf.delete(interfaceName);
+    }
   }
 }
 

@@ -28,6 +28,7 @@ export class PortTable implements TenureLookup {
   #opens = 0;
   #lastGiven = 0;
   #inSync = false;
+  #isExhausted = false;
 
   constructor(options: PortTableOptions) {
     this.#options = options;
@@ -59,14 +60,14 @@ export class PortTable implements TenureLookup {
 
   /**
    * Makes a row for each fixed address of each active port, keeping the numbers of those that have one, and
-   * marks all other rows as leaving. A port that now belongs to another instance gets new numbers.
-   *
-   * @returns What the kernel should hold for them.
-   * @throws {RangeError} If all 65,533 numbers are held or resting.
+   * marks all other rows as leaving. A port that now belongs to another instance gets new numbers, and so does one
+   * whose number has become reserved. An address that no number is left for is left out, and its port refused.
    */
-  open(active: readonly ActivePort[]): readonly Plumbing[] {
+  open(active: readonly ActivePort[]): OpenedPorts {
     for (const row of this.#rows.values()) row.wanted = false;
     this.#opens += 1;
+    this.#isExhausted = false;
+    const refused = new Map<string, string>();
     const plumbings = active.map(({ port, ifindex }) => {
       const before = this.#opened.get(port.portId);
       if (before?.port === port && before.plumbing.ifindex === ifindex && this.#keep(before.plumbing)) {
@@ -74,23 +75,24 @@ export class PortTable implements TenureLookup {
         return before.plumbing;
       }
       const plumbing = this.#openPort(port, ifindex);
-      this.#opened.set(port.portId, { port, plumbing, at: this.#opens });
+      if (plumbing.identities.length < port.fixedAddresses.length) refused.set(port.portId, EXHAUSTED);
+      else this.#opened.set(port.portId, { port, plumbing, at: this.#opens });
       return plumbing;
     });
     if (this.#opened.size > active.length) this.#forgetOpened();
     this.#changed();
-    return plumbings;
+    return { want: plumbings.filter(({ identities }) => identities.length > 0), refused };
   }
 
   #forgetOpened(): void {
     for (const [portId, { at }] of this.#opened) if (at !== this.#opens) this.#opened.delete(portId);
   }
 
-  /** Marks the rows of a plumbing as wanted; false where one is missing. */
+  /** Marks the rows of a plumbing as wanted; false where one is missing, or may not stay. */
   #keep({ identities }: Plumbing): boolean {
     for (const { number } of identities) {
       const row = this.#rows.get(number);
-      if (row === undefined) return false;
+      if (row === undefined || this.#options.isReserved(number)) return false;
       row.wanted = true;
     }
     return true;
@@ -98,19 +100,21 @@ export class PortTable implements TenureLookup {
 
   #openPort(port: ComputePort, ifindex: number): Plumbing {
     const { portId, interfaceName, mac } = port;
-    const identities = port.fixedAddresses.map((fixedAddress) => ({
-      number: this.#openIdentity(port, fixedAddress),
-      fixedAddress,
-    }));
+    const identities = port.fixedAddresses.flatMap((fixedAddress) => {
+      const number = this.#openIdentity(port, fixedAddress);
+      return number === undefined ? [] : [{ number, fixedAddress }];
+    });
     return { portId, interfaceName, ifindex, mac, identities };
   }
 
-  #openIdentity(port: ComputePort, fixedAddress: string): number {
+  #openIdentity(port: ComputePort, fixedAddress: string): number | undefined {
     const holder = holderKey(port.portId, fixedAddress);
     let number = this.#numberOfHolder.get(holder);
     const row = number === undefined ? undefined : this.#rows.get(number);
     if (row !== undefined && changesHands(row.tenure, port)) number = undefined;
+    if (number !== undefined && this.#options.isReserved(number)) number = undefined;
     number ??= this.#freeNumber();
+    if (number === undefined) return undefined;
     this.#adopted.delete(number);
     this.#numberOfHolder.set(holder, number);
     const kept = this.#rows.get(number);
@@ -176,7 +180,9 @@ export class PortTable implements TenureLookup {
   }
 
   /** Round robin: a number just given back is the last to be given again. */
-  #freeNumber(): number {
+  #freeNumber(): number | undefined {
+    // Looking at all of them once in a pass is enough.
+    if (this.#isExhausted) return undefined;
     const now = this.#options.now();
     for (let step = 1; step <= NUMBER_COUNT; step++) {
       const number = ((this.#lastGiven + step - 1) % NUMBER_COUNT) + 1;
@@ -187,14 +193,26 @@ export class PortTable implements TenureLookup {
       this.#lastGiven = number;
       return number;
     }
-    throw new RangeError("Cannot give a link-local address: all numbers of 169.254/16 are held or resting");
+    this.#isExhausted = true;
+    return undefined;
   }
 }
+
+/** What {@link PortTable.open} made of the active ports. */
+export interface OpenedPorts {
+  /** What the kernel should hold for them. */
+  readonly want: readonly Plumbing[];
+  /** Why a port is not served, or not at each of its addresses. */
+  readonly refused: ReadonlyMap<string, string>;
+}
+
+const EXHAUSTED =
+  "Cannot give it a link-local address: all of 169.254/16 are held, reserved (agent.openstack.metadata.reserved_ranges) or rest for two minutes after their last port";
 
 export interface PortTableOptions {
   /** How long a number rests after its tenure ended. */
   readonly quarantineMs: number;
-  /** Numbers whose address the operator reserved. */
+  /** Numbers whose address the operator reserved, or the host has itself; asked of each number on every change. */
   readonly isReserved: (number: number) => boolean;
   /** Milliseconds, monotonic. */
   readonly now: () => number;

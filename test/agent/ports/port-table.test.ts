@@ -32,13 +32,13 @@ function closeAll(table: PortTable): void {
   for (const tenure of table.leaving()) table.close(tenure);
 }
 
-const numbersOf = (plumbings: ReturnType<PortTable["open"]>) =>
-  plumbings.flatMap((plumbing) => plumbing.identities.map((identity) => identity.number));
+const numbersOf = ({ want }: ReturnType<PortTable["open"]>) =>
+  want.flatMap((plumbing) => plumbing.identities.map((identity) => identity.number));
 
 describe("`PortTable`", () => {
   test("finds a tenure by its link-local address as soon as `open()` returns", () => {
     const table = newTable();
-    const [plumbing] = table.open([active(A)]);
+    const [plumbing] = table.open([active(A)]).want;
     const number = plumbing?.identities[0]?.number ?? 0;
     expect(table.tenureOf(linkLocalOf(number))).toMatchObject({
       portId: A,
@@ -60,16 +60,16 @@ describe("`PortTable`", () => {
   test("follows a port whose link or content changed, and one that left and came back, as if it saw all for the first time", () => {
     const table = newTable();
     const port = active(A);
-    const [first] = table.open([port, active(B)]);
-    expect(table.open([port, active(B)])[0]).toBe(first);
-    expect(table.open([{ ...port, ifindex: 6 }])[0]).toEqual({ ...first, ifindex: 6 });
+    const [first] = table.open([port, active(B)]).want;
+    expect(table.open([port, active(B)]).want[0]).toBe(first);
+    expect(table.open([{ ...port, ifindex: 6 }]).want[0]).toEqual({ ...first, ifindex: 6 });
     expect(table.leaving().map(({ portId }) => portId)).toEqual([B]);
-    expect(table.open([active(A, { mac: "fa:16:3e:00:00:02" })])[0]).toEqual({
+    expect(table.open([active(A, { mac: "fa:16:3e:00:00:02" })]).want[0]).toEqual({
       ...first,
       mac: "fa:16:3e:00:00:02",
     });
     table.open([]);
-    expect(table.open([port])[0]).toEqual(first);
+    expect(table.open([port]).want[0]).toEqual(first);
     table.open([]);
     closeAll(table);
     expect(numbersOf(table.open([port]))).not.toEqual(first?.identities.map(({ number }) => number));
@@ -175,7 +175,39 @@ describe("`PortTable`", () => {
       isReserved: (number) => number < NUMBER_COUNT,
     });
     table.open([active(A)]);
-    expect(() => table.open([active(A), active(B)])).toThrow(/all numbers .* are held/);
+    const { want, refused } = table.open([active(A), active(B)]);
+    expect(want.map(({ portId }) => portId)).toEqual([A]);
+    expect([...refused.keys()]).toEqual([B]);
+    expect(refused.get(B)).toMatch(/^Cannot give it a link-local address: all .*reserved_ranges/);
+    // Nobody else is kept from leaving, and then there is one again.
+    expect(table.open([active(B)]).want).toEqual([]);
+    closeAll(table);
+    expect(table.open([active(B)])).toMatchObject({ want: [{ portId: B }], refused: new Map() });
+  });
+
+  test("serves a port at those of its addresses that there is a number for", () => {
+    const table = newTable({ reserved: Array.from({ length: NUMBER_COUNT - 2 }, (_, at) => at + 1) });
+    const { want, refused } = table.open([
+      active(A, { fixedAddresses: ["10.0.0.3", "10.0.0.4", "10.0.0.5"] }),
+    ]);
+    expect(want[0]?.identities.map(({ fixedAddress }) => fixedAddress)).toEqual(["10.0.0.3", "10.0.0.4"]);
+    expect([...refused.keys()]).toEqual([A]);
+  });
+
+  test("gives another number for one that becomes reserved, held or adopted", () => {
+    const reserved: number[] = [];
+    const table = newTable({ reserved });
+    const identities = [{ number: 300, fixedAddress: "10.0.0.3" }];
+    table.adopt([{ portId: B, interfaceName: "tap2222", ifindex: 4, mac: "", identities }]);
+    const [number = 0] = numbersOf(table.open([active(A)]));
+    reserved.push(number, 300);
+    const [other, adopted] = numbersOf(table.open([active(A), active(B)]));
+    expect([number, 300]).not.toContain(other);
+    expect([number, 300]).not.toContain(adopted);
+    expect(table.leaving().map((tenure) => tenure.number)).toEqual([number]);
+    closeAll(table);
+    table.releaseAdopted();
+    expect(numbersOf(table.open([active(A), active(B)]))).toEqual([other, adopted]);
   });
 
   test("tells listeners of each change, and of being in sync once", () => {

@@ -100,7 +100,7 @@ export class Agent {
       );
     } else if (this.service === undefined) {
       this.service = await startService(this.parts, config);
-      await this.#watchFirewall();
+      await this.watchFirewall();
     } else {
       this.service.reconfigure(config);
       this.parts.log.info({}, "configuration changed");
@@ -117,17 +117,18 @@ export class Agent {
   }
 
   /** Firewalls come and go with other services: looked at now, and every minute while serving. */
-  async #watchFirewall(): Promise<void> {
+  async watchFirewall(): Promise<void> {
     const known = new Set(this.firewall);
-    this.firewall = await this.parts.datapath.inspectHostFirewall();
-    for (const sentence of this.firewall) if (!known.has(sentence)) this.parts.log.warn({}, sentence);
+    try {
+      this.firewall = await this.parts.datapath.inspectHostFirewall();
+      for (const sentence of this.firewall) if (!known.has(sentence)) this.parts.log.warn({}, sentence);
+    } catch (error) {
+      const reason = (error as Error).message;
+      this.parts.log.warn({ error: reason }, "firewall not inspected; it is looked at again in a minute");
+    }
     clearTimeout(this.#firewallTimer);
     if (this.service === undefined) return;
-    this.#firewallTimer = setTimeout(() => {
-      this.#watchFirewall().catch((error: Error) =>
-        this.parts.log.warn({ error: error.message }, "firewall not inspected"),
-      );
-    }, FIREWALL_MS).unref();
+    this.#firewallTimer = setTimeout(() => void this.watchFirewall(), FIREWALL_MS).unref();
   }
 
   /** One change at a time, in the order they came. */

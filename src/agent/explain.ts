@@ -1,3 +1,6 @@
+import { isIPv6 } from "node:net";
+import { canonicalIpv6 } from "../datapath/fact.ts";
+import { linkLocalOf, numberOf } from "../datapath/link-local.ts";
 import type { Agent } from "./agent.ts";
 import type { PortRow } from "./port-row.ts";
 import type { ProbeResult } from "./probe.ts";
@@ -37,6 +40,8 @@ export async function explain(
         "agent.openstack.metadata.enabled is false, so nothing is plumbed: mn-conf set 'agent.openstack.metadata.enabled : true' -t default",
     );
   }
+  // It may have been closed a moment ago.
+  await agent.watchFirewall();
   const rows = portRows(agent);
   const named = portIdsNamed(service, rows, what);
   if (named.length === 0) throw new Error(notNamed(agent, what));
@@ -44,8 +49,11 @@ export async function explain(
 }
 
 function portIdsNamed(service: Service, rows: readonly PortRow[], what: string): readonly string[] {
-  const wanted = what.toLowerCase();
-  const byRow = rows.filter((row) => row.linkLocal === wanted).map((row) => row.port);
+  const wanted = isIPv6(what) ? canonicalIpv6(what) : what.toLowerCase();
+  const number = numberOf(what);
+  const byRow = rows
+    .filter((row) => number !== undefined && row.linkLocal === linkLocalOf(number))
+    .map((row) => row.port);
   const byPort = [...service.snapshot.ports.values()]
     .filter(
       ({ portId, interfaceName, fixedAddresses }) =>

@@ -150,8 +150,46 @@ describe("what a host does to a served port", () => {
     expect((await rows()).map(({ port }) => port).sort()).toEqual([A.portId, B.portId]);
     const warnings = agent.log.filter((line) => line.includes(rival.portId) && line.includes('"warn"'));
     expect(warnings).toHaveLength(1);
+    for (const state of ["down", "up"]) {
+      await run("ip", "link", "set", tapOf(A), state);
+      await agent.serving(state === "up" ? 2 : 1);
+    }
+    expect((await rows()).map(({ port }) => port).sort()).toEqual([A.portId, B.portId]);
+    expect(await statusOf(A)).toBe(200);
     await agent.command("port", "unbind", "--port", rival.portId);
     await agent.serving(2);
+  });
+
+  test("an address that becomes the host's own is no guest's any more", async () => {
+    const before = (await rows()).find(({ port }) => port === A.portId)?.linkLocal ?? "";
+    await run("ip", "addr", "add", `${before}/16`, "dev", "br-lc");
+    const after = async () => (await rows()).find(({ port }) => port === A.portId)?.linkLocal ?? before;
+    await expect.poll(after, { timeout: 5_000 }).not.toBe(before);
+    await agent.serving(2);
+    expect(await statusOf(A)).toBe(200);
+    expect(await agent.command("status")).not.toContain("ATTENTION");
+    await run("ip", "addr", "del", `${before}/16`, "dev", "br-lc");
+    expect(await statusOf(A)).toBe(200);
+  });
+
+  test("is served where the host has the first addresses of the range", async () => {
+    await agent.stop();
+    await agent.command("sweep");
+    await run("ip", "addr", "add", "169.254.0.1/30", "dev", "br-lc");
+    agent.start();
+    await agent.serving(2);
+    expect((await rows()).map(({ linkLocal }) => linkLocal).sort()).toEqual(["169.254.0.2", "169.254.0.4"]);
+    expect([await statusOf(A), await statusOf(B)]).toEqual([200, 200]);
+    await run("ip", "addr", "del", "169.254.0.1/30", "dev", "br-lc");
+  });
+
+  test("damage that `explain` sees first is repaired as soon", async () => {
+    for (let round = 0; round < 3; round++) {
+      await run("nft", "flush", "ruleset");
+      await agent.command("explain", tapOf(A)).catch(() => undefined);
+      await expect.poll(() => run("nft", "list", "ruleset"), { timeout: 2_000 }).toContain(A.portId);
+      expect(await statusOf(A)).toBe(200);
+    }
   });
 
   test("`nft flush ruleset` is noticed and repaired by itself", async () => {
@@ -175,7 +213,8 @@ describe("what a host does to a served port", () => {
 
   test("`explain` follows a guest by any of its names, and a probe takes the real path", async () => {
     const [row] = (await rows()).filter(({ port }) => port === B.portId);
-    for (const name of [B.portId, tapOf(B), row?.linkLocal ?? "", B.address]) {
+    const names = [B.portId, tapOf(B), row?.linkLocal ?? "", `::ffff:${row?.linkLocal}`, B.address];
+    for (const name of names) {
       expect(await agent.command("explain", name)).toContain(`port       ${B.portId}`);
     }
     await ask(B, [`${IPV4}?secret=1`]);

@@ -1,0 +1,104 @@
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { openDatapath } from "../../src/datapath/open-datapath.ts";
+import { EchoProxy } from "../support/echo-proxy.ts";
+import { type Guest, METADATA_URL, must, TestHost } from "../support/namespace.ts";
+
+const host = new TestHost();
+const datapath = openDatapath();
+let guest: Guest;
+let proxy: EchoProxy;
+
+beforeAll(async () => {
+  guest = await host.plug({ tenant: "a", addresses: ["10.0.0.3/24"], mac: "fa:16:3e:00:00:03" });
+  const { interfaceName, mac } = guest;
+  const identities = [{ number: 1, fixedAddress: "10.0.0.3" }];
+  const port = { portId: "7d9a6f1c-0000-4000-8000-000000000001", interfaceName, mac, identities };
+  await datapath.sync([{ ...port, ifindex: await guest.ifindex() }], "exact");
+  proxy = await EchoProxy.listen();
+});
+
+afterEach(async () => {
+  for (const family of ["inet", "ip"]) await must("nft", `add table ${family} fw; delete table ${family} fw`);
+});
+
+afterAll(async () => {
+  await proxy?.close();
+  await datapath.sweep();
+  await datapath.close();
+  await host.close();
+});
+
+const INPUT = "{ type filter hook input priority 0; policy accept; }";
+const INPUT_CLOSED = "{ type filter hook input priority 0; policy drop; }";
+const OUTPUT_CLOSED = "{ type filter hook output priority 0; policy drop; }";
+
+/** A chain and its rules, in a table of its own; `ip` where the table is not for both families. */
+const OPEN: readonly (readonly string[])[] = [
+  [INPUT_CLOSED, 'iifname "mn-metadata" accept'],
+  [INPUT_CLOSED, 'iif "mn-metadata" accept'],
+  [INPUT_CLOSED, 'iifname "mn-*" tcp dport 9697 accept'],
+  [INPUT_CLOSED, 'iifname "mn-metadata" meta l4proto tcp accept'],
+  [INPUT_CLOSED, "tcp dport 9697 accept"],
+  [INPUT_CLOSED, "tcp dport { 22, 9000-10000 } accept"],
+  [INPUT_CLOSED, "ip saddr 169.254.0.0/16 accept"],
+  [INPUT_CLOSED, 'iifname vmap { "lo" : drop, "mn-metadata" : accept }'],
+  [INPUT_CLOSED, "ct state vmap { invalid : drop, untracked : accept }"],
+  [INPUT_CLOSED, "jump more", "iifname lo accept"],
+  [INPUT, "udp dport 9697 drop", "ct state invalid drop", 'iifname "mn-metadata" accept', "drop"],
+  [INPUT, 'iifname != "mn-metadata" drop'],
+  [OUTPUT_CLOSED, "tcp sport 9697 accept"],
+  [OUTPUT_CLOSED, "ip saddr 169.254.169.254 accept"],
+];
+const CLOSED: readonly (readonly string[])[] = [
+  [INPUT_CLOSED],
+  [INPUT_CLOSED, "ct state established,related accept", 'iifname "lo" accept', "tcp dport 22 accept"],
+  [INPUT_CLOSED, 'iifname != "mn-metadata" accept'],
+  [INPUT_CLOSED, "tcp dport 9697 drop", 'iifname "mn-metadata" accept'],
+  [INPUT_CLOSED, "ip6 saddr fe80::/10 accept", "ip saddr 10.0.0.0/8 accept"],
+  [INPUT, "ct state established,related accept", "iifname lo accept", "reject with icmpx admin-prohibited"],
+  [INPUT, "ct state { invalid, untracked } drop"],
+  [INPUT, "goto more_closed", "accept"],
+  ["{ type filter hook prerouting priority -500; policy accept; }", "ip daddr 169.254.0.0/16 drop"],
+  [OUTPUT_CLOSED, 'oifname "lo" accept'],
+];
+
+async function load([hook = "", ...rules]: readonly string[]): Promise<void> {
+  const jumps = ["add chain inet fw more", "add rule inet fw more tcp dport 9690-9699 accept"];
+  const closed = ["add chain inet fw more_closed", "add rule inet fw more_closed tcp dport 9697 reject"];
+  const lines = [
+    ...jumps,
+    ...closed,
+    `add chain inet fw c ${hook}`,
+    ...rules.map((rule) => `add rule inet fw c ${rule}`),
+  ];
+  await must("nft", ["add table inet fw", ...lines].join("; "));
+}
+
+describe("what is said of the host's firewall is what becomes of a request", () => {
+  test.each(OPEN)("nothing where it passes: %s %s %s", async (...chain) => {
+    await load(chain.filter(Boolean));
+    expect(await guest.fetch(METADATA_URL, "-m", "2")).toBe("169.254.0.1");
+    expect(await datapath.inspectHostFirewall()).toEqual([]);
+  });
+
+  test.each(CLOSED)("the rule that is missing where it does not: %s %s %s", async (...chain) => {
+    await load(chain.filter(Boolean));
+    expect(await guest.fetch(METADATA_URL, "-m", "1")).not.toBe("169.254.0.1");
+    const [sentence = ""] = await datapath.inspectHostFirewall();
+    const [, remedy = ""] = /chain "c" of table "inet fw" .* Add: nft (.*)$/.exec(sentence) ?? [];
+    await must("nft", remedy);
+    expect(await datapath.inspectHostFirewall()).toEqual([]);
+    expect(await guest.fetch(METADATA_URL, "-m", "2")).toBe("169.254.0.1");
+  });
+
+  test("nothing of what cannot be told", async () => {
+    await load([INPUT_CLOSED, "meta mark 7 accept"]);
+    expect(await datapath.inspectHostFirewall()).toEqual([]);
+    await must(
+      "nft",
+      "add set inet fw s { type inet_service; elements = { 9697 }; }; insert rule inet fw c tcp dport @s accept",
+    );
+    expect(await guest.fetch(METADATA_URL, "-m", "2")).toBe("169.254.0.1");
+    expect(await datapath.inspectHostFirewall()).toEqual([]);
+  });
+});

@@ -22,7 +22,7 @@ export interface PortChain {
   readonly ifindex: number;
   /** The number that the port's IPv6 requests are known by. */
   readonly twinOf: number;
-  /** The port has no IPv4 address, so whatever it asks from over IPv4 is known by {@link twinOf} as well. */
+  /** The port has no fixed IPv4 address, so whatever else it asks from over IPv4 is known by {@link twinOf} as well. */
   readonly isIpv6Only: boolean;
 }
 
@@ -42,12 +42,17 @@ export function identityForIpv6(identities: readonly Identity[]): Identity | und
   return identities.find(({ fixedAddress }) => fixedAddress.includes(":")) ?? identities[0];
 }
 
+/** Whether a port is served over IPv4 from any address. */
+export function isForAnyIpv4({ isIpv6Only, identities }: Plumbing): boolean {
+  return isIpv6Only ?? !identities.some(({ fixedAddress }) => isIPv4(fixedAddress));
+}
+
 /** All that makes one port served; the plumbing must be valid ({@link whyInvalid}). */
 export function factsOf(plumbing: Plumbing): readonly Fact[] {
   const { portId, interfaceName, ifindex, mac, identities } = plumbing;
   const forIpv6 = identityForIpv6(identities);
   if (forIpv6 === undefined) return [];
-  const isIpv6Only = !identities.some(({ fixedAddress }) => isIPv4(fixedAddress));
+  const isIpv6Only = isForAnyIpv4(plumbing);
   const mark = String(ifindex);
   const twin = twinPrefixOf(forIpv6.number);
   const element = (map: string, key: readonly string[], data?: string, comment?: string): Element => ({
@@ -112,6 +117,7 @@ export function isSamePlumbing(a: Plumbing, b: Plumbing): boolean {
     a.ifindex === b.ifindex &&
     a.mac === b.mac &&
     a.identities.length === b.identities.length &&
+    (a.isIpv6Only === b.isIpv6Only || isForAnyIpv4(a) === isForAnyIpv4(b)) &&
     identityForIpv6(a.identities)?.number === identityForIpv6(b.identities)?.number &&
     a.identities.every((one) => b.identities.some((other) => isSameIdentity(one, other)))
   );

@@ -1,6 +1,15 @@
 import { BASE_MAPS, BASE_RULE_COUNTS, DELIVER, PEER, PORT_CHAIN_PREFIX } from "./base-ruleset.ts";
 import { DatapathError } from "./error.ts";
-import { type Element, type Fact, factId, factsOf, factValue, type PortChain, wayOut } from "./fact.ts";
+import {
+  type Element,
+  type Fact,
+  factId,
+  factsOf,
+  factValue,
+  isForAnyIpv4,
+  type PortChain,
+  wayOut,
+} from "./fact.ts";
 import { numberOf } from "./link-local.ts";
 import type { Identity, Plumbing } from "./plumbing.ts";
 import { portRuleCount } from "./script.ts";
@@ -186,8 +195,10 @@ function plumbingOf(owned: readonly Fact[]): Plumbing | undefined {
   identities.sort(
     (a, b) => Number(b.number === chain.twinOf) - Number(a.number === chain.twinOf) || a.number - b.number,
   );
-  const { portId, interfaceName, ifindex } = chain;
-  return { portId, interfaceName, ifindex, mac: mac.data, identities };
+  const { portId, interfaceName, ifindex, isIpv6Only } = chain;
+  const plumbing = { portId, interfaceName, ifindex, mac: mac.data, identities };
+  // Told only where it does not follow from the addresses.
+  return isForAnyIpv4(plumbing) === isIpv6Only ? plumbing : { ...plumbing, isIpv6Only };
 }
 
 function only(object: unknown): readonly [string, Json] {

@@ -13,6 +13,11 @@ export interface Plumbing {
   readonly mac: string;
   /** One for each fixed address of the port; never empty. */
   readonly identities: readonly Identity[];
+  /**
+   * Whatever its guest asks from over IPv4 is the port's too, since it was given no address for that. Without it: where
+   * no identity is IPv4.
+   */
+  readonly isIpv6Only?: boolean;
 }
 
 /** One fixed address of a port and the number that stands for it on this host. */

@@ -28,9 +28,10 @@ function chainLine({ portId, interfaceName, ifindex, twinOf, isIpv6Only }: PortC
   const learn = "@learned_ip { meta mark : ip saddr }";
   const mark = `meta mark set ${ifindex}`;
   // `update` renews an element without changing what it maps to, so each new connection forgets first.
+  // What has been rewritten, as an address of the port's own, is not for port 80 any more.
   const anyIpv4 = [
-    `meta protocol ip tcp flags & (syn | ack) == syn ${mark} delete ${learn}`,
-    `meta protocol ip ${mark} update ${learn} ip saddr set ${linkLocalOf(twinOf)} ${toProxy} meta mark set 0`,
+    `meta protocol ip tcp dport 80 tcp flags & (syn | ack) == syn ${mark} delete ${learn}`,
+    `meta protocol ip tcp dport 80 ${mark} update ${learn} ip saddr set ${linkLocalOf(twinOf)} ${toProxy} meta mark set 0`,
   ];
   const body = [
     `type filter hook ingress device "${interfaceName}" priority -500`,

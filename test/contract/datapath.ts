@@ -70,6 +70,23 @@ export function describeDatapath(name: string, makeWorld: () => Promise<World>):
       await second.close();
     });
 
+    test("remembers that a port with an IPv4 pair has no IPv4 address, and follows when it gets one", async () => {
+      const identities = [
+        { number: 1, fixedAddress: "2001:db8::5" },
+        { number: 2, fixedAddress: "10.0.0.99" },
+      ];
+      const want = { ...(await port(1)), identities, isIpv6Only: true };
+      expect((await datapath.sync([want], "exact")).failed).toEqual([]);
+      const fresh = world.open();
+      expect((await fresh.observe()).ports).toEqual([want]);
+      expect(await fresh.sync([want], "exact")).toEqual(NOTHING);
+      const { isIpv6Only, ...plain } = want;
+      expect((await fresh.sync([plain], "exact")).replaced).toEqual([want.portId]);
+      expect((await fresh.observe()).ports).toEqual([plain]);
+      expect((await fresh.sync([want], "exact")).replaced).toEqual([want.portId]);
+      await fresh.close();
+    });
+
     for (const [from, before] of KINDS) {
       for (const [to, after] of KINDS) {
         if (from === to) continue;

@@ -117,6 +117,28 @@ describe("the path", () => {
     }
   });
 
+  test("answers it there beside an IPv4 address that is the port's by an allowed pair", async () => {
+    const six = guestNamed("six");
+    const before = want;
+    want = want.map((port) => {
+      if (port.interfaceName !== six.interfaceName) return port;
+      const pair = { number: 65_532, fixedAddress: "10.0.0.99" };
+      return { ...port, identities: [...port.identities, pair], isIpv6Only: true };
+    });
+    expect((await datapath.sync(want, "exact")).failed).toEqual([]);
+    for (const [address, number] of [
+      ["10.0.0.99", 65_532],
+      ["192.0.2.77", 65_533],
+      ["10.0.0.99", 65_532],
+    ] as const) {
+      await six.run("ip", "addr", "replace", `${address}/16`, "dev", "eth0");
+      await six.run("ip", "route", "replace", "169.254.169.254", "dev", "eth0", "src", address);
+      expect(await six.fetch(METADATA_URL)).toBe(linkLocalOf(number));
+    }
+    want = before;
+    await datapath.sync(want, "exact");
+  });
+
   test("carries large bodies whole, both ways and both families", async () => {
     const folder = mkdtempSync(join(tmpdir(), "mn-body-"));
     const body = Buffer.alloc(1_000_000, "0123456789abcdef");

@@ -99,12 +99,12 @@ export class PortTable implements TenureLookup {
   }
 
   #openPort(port: ComputePort, ifindex: number): Plumbing {
-    const { portId, interfaceName, mac } = port;
+    const { portId, interfaceName, mac, isIpv6Only } = port;
     const identities = port.fixedAddresses.flatMap((fixedAddress) => {
       const number = this.#openIdentity(port, fixedAddress);
       return number === undefined ? [] : [{ number, fixedAddress }];
     });
-    return { portId, interfaceName, ifindex, mac, identities };
+    return { portId, interfaceName, ifindex, mac, identities, ...(isIpv6Only ? { isIpv6Only } : {}) };
   }
 
   #openIdentity(port: ComputePort, fixedAddress: string): number | undefined {

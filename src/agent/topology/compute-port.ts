@@ -34,9 +34,14 @@ export function computePortOf(
     interfaceName,
     mac: neutronPort.macAddress,
     fixedAddresses: addressesOf(neutronPort),
+    ...(isIpv6Only(neutronPort) ? { isIpv6Only: true } : {}),
     instanceId: neutronPort.deviceId,
     projectId: neutronPort.tenantId,
   };
+}
+
+function isIpv6Only({ fixedIps }: NeutronPortModel): boolean {
+  return fixedIps.length > 0 && fixedIps.every((address) => isIPv6(address));
 }
 
 /** Host entries of the allowed address pairs are addresses that the guest may ask from; wider ones name nobody. */

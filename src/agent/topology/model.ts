@@ -10,6 +10,8 @@ export interface ComputePort {
   readonly mac: string;
   /** Fixed addresses, then host entries of the allowed address pairs; canonical, without repetition; may be empty. */
   readonly fixedAddresses: readonly string[];
+  /** None of its fixed addresses is IPv4; an allowed address pair may be. */
+  readonly isIpv6Only?: boolean;
   /** Nova server (`device_id`); empty when Neutron has none yet. */
   readonly instanceId: string;
   /** Keystone project (`tenant_id`). */

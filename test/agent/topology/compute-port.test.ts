@@ -76,6 +76,14 @@ describe("`computePortOf()`", () => {
       },
     );
     expect(port?.fixedAddresses).toEqual(["10.0.0.5", "fd00::5", "10.0.0.9"]);
+    expect(port?.isIpv6Only).toBeUndefined();
+  });
+
+  test("takes a port for one of IPv6 by its fixed addresses, whatever its pairs are", () => {
+    const allowedAddressPairs = [{ address: "10.0.0.9", prefixLength: 32, macAddress: "" }];
+    const { port } = made({}, { fixedIps: ["fd00::5"], allowedAddressPairs });
+    expect(port).toMatchObject({ fixedAddresses: ["fd00::5", "10.0.0.9"], isIpv6Only: true });
+    expect(made({}, { fixedIps: [], allowedAddressPairs }).port?.isIpv6Only).toBeUndefined();
   });
 
   test.each(["", "sixteen-letters-", "a b", "tap\n}", 'tap"', "..", "tap/0", "tap;drop"])(

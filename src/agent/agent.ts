@@ -38,6 +38,7 @@ export class Agent {
   #turn: Promise<void> = Promise.resolve();
   #retry: NodeJS.Timeout | undefined;
   #firewallTimer: NodeJS.Timeout | undefined;
+  #firewallLook: Promise<void> | undefined;
   #stopped = false;
 
   constructor(parts: AgentParts) {
@@ -117,17 +118,31 @@ export class Agent {
   }
 
   /** Firewalls come and go with other services: looked at now, and every minute while serving. */
-  async watchFirewall(): Promise<void> {
-    const known = new Set(this.firewall);
-    try {
-      this.firewall = await this.parts.datapath.inspectHostFirewall();
-      for (const sentence of this.firewall) if (!known.has(sentence)) this.parts.log.warn({}, sentence);
-    } catch (error) {
-      const reason = (error as Error).message;
-      this.parts.log.warn({ error: reason }, "firewall not inspected; it is looked at again in a minute");
-    }
+  watchFirewall(): Promise<void> {
+    this.#firewallLook ??= this.#lookAtFirewall().finally(() => {
+      this.#firewallLook = undefined;
+    });
+    return this.#firewallLook;
+  }
+
+  async #lookAtFirewall(): Promise<void> {
+    const { service, parts } = this;
     clearTimeout(this.#firewallTimer);
-    if (this.service === undefined) return;
+    let found: readonly string[] | Error;
+    try {
+      found = await parts.datapath.inspectHostFirewall();
+    } catch (error) {
+      found = error as Error;
+    }
+    // It may have been stopped meanwhile, and started anew.
+    if (service === undefined || this.service !== service) return;
+    if (found instanceof Error) {
+      parts.log.warn({ error: found.message }, "firewall not inspected; it is looked at again in a minute");
+    } else {
+      const known = new Set(this.firewall);
+      this.firewall = found;
+      for (const sentence of found) if (!known.has(sentence)) parts.log.warn({}, sentence);
+    }
     this.#firewallTimer = setTimeout(() => void this.watchFirewall(), FIREWALL_MS).unref();
   }
 

@@ -100,6 +100,7 @@ function addPortCommands(program: Command): void {
     .requiredOption("--fixed-ip <address>", "a fixed address; again for each further one", collect, [])
     .requiredOption("--mac <address>", "the guest's MAC address")
     .option("--network <uuid>", "the Neutron network")
+    .option("--create-host-id", "make a host id if this host has none; otherwise that is an error")
     .option("--force", "also on an NSDB that a MidoNet cluster owns")
     .action(async (options: PortBindOptions) => {
       const { portBindCommand } = await import("./commands/port.ts");

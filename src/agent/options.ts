@@ -14,5 +14,6 @@ export interface PortBindOptions {
   readonly fixedIp: readonly string[];
   readonly mac: string;
   readonly network?: string;
+  readonly createHostId?: true;
   readonly force?: true;
 }

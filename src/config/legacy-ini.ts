@@ -31,7 +31,7 @@ export function importIni(text: string): ObjectNode {
     const name = `${section ?? "null"}.${key}`;
     const full = /^(zookeeper|cassandra)\./.test(name) ? name : `agent.${name}`;
     const moved = MOVED.get(full);
-    const unit = moved === undefined || value.endsWith(moved.unit) ? "" : moved.unit;
+    const unit = moved !== undefined && /^\d+$/.test(value) ? moved.unit : "";
     root = setAt(root, parsePath(moved?.key ?? full), stringOf(`${value}${unit}`));
   }
   return root;

@@ -1,4 +1,4 @@
-import type { NsdbError } from "../nsdb/error.ts";
+import { NsdbError } from "../nsdb/error.ts";
 import { nodePath, SCHEMAS_PATH, schemaPath, TEMPLATE_MAPPINGS_PATH, templatePath } from "../nsdb/paths.ts";
 import type { Store, Znode } from "../nsdb/store.ts";
 import { type Watch, watchChildren, watchZnode } from "../nsdb/watch.ts";
@@ -103,6 +103,8 @@ interface Layer {
   /** What the znode last said that could be read. */
   readonly object: ObjectNode;
   readonly problem: ConfigProblem | undefined;
+  /** It could never be read: what it would say of a host is not known, and "nothing" is no good guess. */
+  readonly isUnknown: boolean;
 }
 
 /**
@@ -111,6 +113,9 @@ interface Layer {
  * @source ZooKeeper 3.8.4: a change behind an ACL that keeps us out uses our watch up and tells nothing
  */
 const CHECK_MS = 60_000;
+
+const STILL = "still using what it said before";
+const UNTIL_THEN = "until then the configuration stays as it is";
 
 /** Watches the znodes that make up a host's configuration. */
 class LiveLayers {
@@ -208,12 +213,30 @@ class LiveLayers {
   /** What a layer says that was never read cannot be guessed: until it is, all stays as it was. */
   #tell(isComplete: boolean): void {
     if (this.#closed) return;
-    if (isComplete) this.#effective = this.#evaluate();
+    if (isComplete) this.#adopt();
     if (this.#effective === undefined) return;
     const { values, problems } = this.#effective;
     const malformed = [...this.#layers.values()].map(({ problem }) => problem);
     const ofZnodes = [...this.#refused.values(), ...malformed].filter((problem) => problem !== undefined);
     this.#listener.onChange({ values, problems: [...ofZnodes, ...problems] });
+  }
+
+  /**
+   * With a layer that could never be read, what was before stays. At start there is nothing before: the others count, but
+   * not for taking all guests' metadata away, which only a layer that can be read may say.
+   */
+  #adopt(): void {
+    const unknown = [...this.#layers].filter(([, layer]) => layer.isUnknown);
+    const next = unknown.length === 0 || this.#effective === undefined ? this.#evaluate() : undefined;
+    if (next === undefined) return;
+    const [first] = unknown;
+    if (first !== undefined && next.values.enabled !== true) {
+      const [path, { problem }] = first;
+      this.#listener.onError(new NsdbError("malformed", problem?.sentence ?? "", { path }));
+      return;
+    }
+    for (const [path, layer] of unknown) this.#layers.set(path, { ...layer, isUnknown: false });
+    this.#effective = next;
   }
 
   #failed(path: string, error: NsdbError | undefined): void {
@@ -226,7 +249,7 @@ class LiveLayers {
 
   #refusal(path: string, { message: reason }: NsdbError): ConfigProblem {
     const isKnown = path === SCHEMAS_PATH || this.#layers.has(path);
-    const still = isKnown ? "still using what it said before" : "until then the configuration stays as it is";
+    const still = isKnown ? STILL : UNTIL_THEN;
     return { key: undefined, znode: path, reason, sentence: `${reason}; ${still}` };
   }
 
@@ -236,18 +259,21 @@ class LiveLayers {
   }
 
   #parse(path: string, znode: Znode | undefined): Layer {
-    const before = this.#layers.get(path)?.object ?? EMPTY;
+    const before = this.#layers.get(path);
     try {
       const object = parseZnode(path, znode?.data);
       if (path === TEMPLATE_MAPPINGS_PATH) templatePath(templateOf(object, this.#hostId) || DEFAULT_TEMPLATE);
-      return { object, problem: undefined };
+      return { object, problem: undefined, isUnknown: false };
     } catch (error) {
       const target = targetOf({ source: path });
       const remedy =
         target === "" ? "Repair its text." : `To write it anew: mn-conf set --clear ${target}'…'`;
       const reason = reasonOf(error);
-      const sentence = `${reason}; still using what it said before. ${remedy}`;
-      return { object: before, problem: { key: undefined, znode: path, reason, sentence } };
+      const isUnknown = (before?.isUnknown ?? true) && !(this.#schemas?.includes(path) ?? false);
+      const still = isUnknown ? UNTIL_THEN : STILL;
+      const sentence = `${reason}; ${still}. ${remedy}`;
+      const problem = { key: undefined, znode: path, reason, sentence };
+      return { object: before?.object ?? EMPTY, problem, isUnknown };
     }
   }
 }

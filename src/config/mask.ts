@@ -19,11 +19,17 @@ export function maskSecrets(root: ObjectNode): ObjectNode {
 /** The keys whose value is the mask itself: what `dump` printed was given to `set`. */
 export function maskedKeys(root: ObjectNode): readonly string[] {
   return leaves(root)
-    .filter(({ path, node }) => isSecretKey(path) && asText(node) === MASK)
+    .filter(({ path, node }) => path.some((key) => isSecretKey([key])) && asText(node) === MASK)
     .map(({ path }) => renderPath(path));
 }
 
 function maskField(key: string, node: HoconNode): HoconNode {
+  if (node.kind === "object" && isSecretKey([key]))
+    return objectOf(
+      new Map([...node.fields].map(([inner, below]) => [inner, maskField(key, below)])),
+      node.sealed,
+      node.origin,
+    );
   if (node.kind === "object") return maskSecrets(node);
   if (node.kind === "list")
     return listOf(

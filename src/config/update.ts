@@ -1,6 +1,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { NsdbError } from "../nsdb/error.ts";
 import type { Store } from "../nsdb/store.ts";
+import { HoconError } from "./hocon/error.ts";
+import { MAX_LENGTH } from "./hocon/lexer.ts";
 import { renderStored } from "./hocon/render.ts";
 import { EMPTY, type ObjectNode } from "./hocon/tree.ts";
 import { parseZnode } from "./layers.ts";
@@ -30,7 +32,13 @@ export async function updateZnode(
     const znode = await store.get(path);
     const current = fresh ? EMPTY : parseZnode(path, znode?.data);
     const next = change(current);
-    const data = Buffer.from(renderStored(next));
+    const text = renderStored(next);
+    if (text.length > MAX_LENGTH)
+      throw new HoconError(
+        "limit",
+        `Cannot write "${path}": it would have ${text.length} characters, and at most ${MAX_LENGTH} can be read back; take keys away first`,
+      );
+    const data = Buffer.from(text);
     if (!fresh && next === current) return false;
     if (znode === undefined ? next.fields.size === 0 : znode.data.equals(data)) return false;
     try {

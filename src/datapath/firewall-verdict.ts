@@ -91,11 +91,11 @@ function read(
   let truth: Truth = "yes";
   let action: Action | undefined;
   for (const statement of statements) {
-    const [[kind = "", body = {}] = []] = Object.entries(statement);
-    const verdict = actionOf(kind, body as Json);
+    const [kind, body] = only(statement);
+    const verdict = actionOf(kind, body);
     if (verdict !== undefined) action = verdict;
-    else if (kind === "vmap") [truth, action] = vmapFor(truth, body as Json, packet);
-    else truth = both(truth, truthOf(kind, body as Json, packet));
+    else if (kind === "vmap") [truth, action] = vmapFor(truth, body, packet);
+    else truth = both(truth, truthOf(kind, body, packet));
   }
   return { truth, action };
 }
@@ -117,8 +117,7 @@ function vmapFor(truth: Truth, { key, data }: Json, packet: OurPacket): [Truth, 
   for (const [value, verdict] of entries as readonly (readonly [unknown, Json])[]) {
     const matches = equals(subjectOf(key as Json, packet), value);
     if (matches === "no") continue;
-    const [[kind = "", body = {}] = []] = Object.entries(verdict);
-    return [both(truth, matches), actionOf(kind, (body ?? {}) as Json)];
+    return [both(truth, matches), actionOf(...only(verdict))];
   }
   return ["no", undefined];
 }
@@ -164,7 +163,7 @@ const UNKNOWN: Subject = { kind: "unknown" };
 
 function subjectOf(left: Json, { family, isInbound }: OurPacket): Subject {
   const is = (text: string): Subject => ({ kind: "is", text });
-  const [[kind = "", facts = {}] = []] = Object.entries(left ?? {});
+  const [kind, facts] = only(left);
   const { key, protocol, field } = facts as Readonly<Record<string, string>>;
   if (kind === "ct") return key === "state" ? is("untracked") : ABSENT;
   if (kind === "meta") {
@@ -229,6 +228,12 @@ function sameUpTo(a: Buffer, b: Buffer, bits: number): boolean {
     if (((a[at] ?? 0) & mask) !== ((b[at] ?? 0) & mask)) return false;
   }
   return true;
+}
+
+/** The one entry of an object; nft prints null for what it has no words for. */
+function only(object: unknown): readonly [string, Json] {
+  const [[kind = "", body] = []] = isObject(object) ? Object.entries(object) : [];
+  return [kind, isObject(body) ? body : {}];
 }
 
 function both(a: Truth, b: Truth): Truth {

@@ -18,8 +18,8 @@ const HOOKS: Readonly<Record<string, "iifname" | "oifname">> = {
   input: "iifname",
   output: "oifname",
 };
-/** A firewall of more chains than that is not looked through. */
-const MOST_CHAINS = 200;
+/** Where more chains of one table are wanted, it is read whole: nft is a process for each reading. */
+const MANY_CHAINS = 6;
 
 /**
  * Sentences about foreign chains that drop our packets. What cannot be told from a rule is not held against it.
@@ -28,12 +28,13 @@ const MOST_CHAINS = 200;
  */
 export async function inspectHostFirewall(nft: Nft, rtnetlink: Rtnetlink): Promise<readonly string[]> {
   const sentences: string[] = [];
-  let left = MOST_CHAINS;
+  const tables = new Map<string, TableRules>();
   for (const chain of (await nft.listChains()).flatMap((object) => baseChain(object) ?? [])) {
     const { family, table, name, hook, policy } = chain;
-    const rulesOf = remembered(async (wanted: string) =>
-      left-- > 0 ? rulesOfChain(nft, family, table, wanted) : undefined,
-    );
+    const id = `${family} ${table}`;
+    const known = tables.get(id) ?? new TableRules(nft, family, table);
+    tables.set(id, known);
+    const rulesOf = (wanted: string) => known.of(wanted);
     const rules = await rulesOf(name);
     // Gone meanwhile: a firewall is being loaded, and is looked at again in a minute.
     if (rules === undefined) continue;
@@ -63,30 +64,50 @@ function baseChain(object: unknown): BaseChain | undefined {
     : undefined;
 }
 
-/** Undefined where the chain is gone. */
-async function rulesOfChain(
-  nft: Nft,
-  family: string,
-  table: string,
-  name: string,
-): Promise<readonly unknown[] | undefined> {
-  try {
-    return await nft.listChain(family, table, name);
-  } catch (error) {
-    if (error instanceof DatapathError && error.code === "rejected") return undefined;
-    throw error;
-  }
-}
+/** The rules of one foreign table, read as they are wanted. */
+class TableRules {
+  readonly #nft: Nft;
+  readonly #family: string;
+  readonly #table: string;
+  readonly #chains = new Map<string, readonly unknown[] | undefined>();
+  #isWhole = false;
 
-function remembered<T>(ask: (name: string) => Promise<T>): (name: string) => Promise<T> {
-  const answers = new Map<string, Promise<T>>();
-  return (name) => {
-    const known = answers.get(name);
-    if (known !== undefined) return known;
-    const answer = ask(name);
-    answers.set(name, answer);
-    return answer;
-  };
+  constructor(nft: Nft, family: string, table: string) {
+    this.#nft = nft;
+    this.#family = family;
+    this.#table = table;
+  }
+
+  /** Of one chain; undefined where it is gone. */
+  async of(name: string): Promise<readonly unknown[] | undefined> {
+    if (this.#chains.has(name) || this.#isWhole) return this.#chains.get(name);
+    if (this.#chains.size >= MANY_CHAINS) await this.#readWhole();
+    else this.#chains.set(name, await this.#readChain(name));
+    return this.#chains.get(name);
+  }
+
+  async #readChain(name: string): Promise<readonly unknown[] | undefined> {
+    try {
+      return await this.#nft.listChain(this.#family, this.#table, name);
+    } catch (error) {
+      if (error instanceof DatapathError && error.code === "rejected") return undefined;
+      throw error;
+    }
+  }
+
+  async #readWhole(): Promise<void> {
+    this.#isWhole = true;
+    this.#chains.clear();
+    for (const object of (await this.#nft.listTable(this.#family, this.#table)) ?? []) {
+      const { chain, rule } = object as {
+        readonly chain?: { name: string };
+        readonly rule?: { chain: string };
+      };
+      if (chain !== undefined) this.#chains.set(chain.name, []);
+      const rules = this.#chains.get(rule?.chain ?? "");
+      if (rules !== undefined) (rules as unknown[]).push(object);
+    }
+  }
 }
 
 /** A host that is itself a guest of some cloud reaches its own metadata service by a route of its own. */

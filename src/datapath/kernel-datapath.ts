@@ -47,6 +47,7 @@ export class KernelDatapath implements Datapath {
   #driftTimer: NodeJS.Timeout | undefined;
   #comparison: Promise<void> | undefined;
   #numbersOfHost: ReadonlySet<number> = new Set();
+  #look: Promise<unknown> = Promise.resolve();
   /** Until when the readings so far have used up their share. */
   #spentUntil = 0;
 
@@ -58,7 +59,7 @@ export class KernelDatapath implements Datapath {
 
   observe(): Promise<Observed> {
     return this.#inTurn(async () => {
-      await this.#lookForHostsOwn();
+      if (await this.#lookForHostsOwn()) this.#tellDrift();
       const { whole, baseIntact } = (await this.#current()).ruleset;
       const missing = await missingSteps(this.#rtnetlink);
       return {
@@ -143,7 +144,7 @@ export class KernelDatapath implements Datapath {
   async close(): Promise<void> {
     clearTimeout(this.#driftTimer);
     this.#driftListeners.clear();
-    await Promise.all([this.#turn, this.#comparison]);
+    await Promise.all([this.#turn, this.#comparison, this.#look]);
     this.#nfTables.close();
     this.#rtnetlink.close();
   }
@@ -175,7 +176,8 @@ export class KernelDatapath implements Datapath {
       if (script.length === 0) return { plan, failed: [] };
       this.#known = undefined;
       try {
-        if (!(await this.#changeDirectly(plan))) await this.#nft.apply(script);
+        // What was refused once is nft's to explain.
+        if (tries > 1 || !(await this.#changeDirectly(plan))) await this.#nft.apply(script);
       } catch (error) {
         if (!(error instanceof DatapathError) || error.code !== "rejected") throw error;
         if (tries < APPLY_TRIES - 1) continue;
@@ -278,7 +280,7 @@ export class KernelDatapath implements Datapath {
 
   #lookLater(): NodeJS.Timeout {
     const timer = setTimeout(() => {
-      void this.#hasDrifted()
+      this.#look = this.#hasDrifted()
         // Not to be readable is a drift as well: the next sync says why.
         .catch(() => true)
         .then((drifted) => {

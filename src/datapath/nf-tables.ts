@@ -1,3 +1,4 @@
+import { readdirSync, readFileSync, readlinkSync, write } from "node:fs";
 import { createNetlink, type NetlinkMessage, type NetlinkSocket } from "netlink";
 import { batchOf, type Message } from "./batch.ts";
 import { DatapathError } from "./error.ts";
@@ -56,6 +57,7 @@ const TIMEOUT_MS = 5_000;
 /** {@link NfTables} by the `netlink` package. */
 export class NfTablesSocket implements NfTables {
   #netlink: NetlinkSocket | undefined;
+  #handle: Handle | undefined;
 
   async change(deletes: readonly Fact[], adds: readonly Fact[]): Promise<boolean> {
     const netlink = this.#open();
@@ -66,7 +68,9 @@ export class NfTablesSocket implements NfTables {
     // The last one before the end: the kernel answers once all is done, and errors before that.
     const last = messages.length - 2;
     const bytes = messages.map((message, at) => frame(message, seqs[at] ?? 0, at === last));
-    return carriedOut(netlink, Buffer.concat(bytes), new Set(seqs), seqs[last] ?? 0);
+    const send = (done: (error?: Error | null) => void): void =>
+      this.#send(netlink, Buffer.concat(bytes), done);
+    return carriedOut(netlink, send, new Set(seqs), seqs[last] ?? 0);
   }
 
   async generation(): Promise<number> {
@@ -93,6 +97,21 @@ export class NfTablesSocket implements NfTables {
   close(): void {
     this.#netlink?.close();
     this.#netlink = undefined;
+    this.#handle = undefined;
+  }
+
+  /**
+   * nf_tables does its work while it is written to, for milliseconds, and waits there for whoever else changes rules. A
+   * thread of libuv's waits for it, so that the event loop goes on with the guests.
+   *
+   * @source measured: 8 to 10 ms with 2,000 ports; 1.2 s beside a set of 400,000 elements that somebody loads
+   */
+  #send(netlink: NetlinkSocket, batch: Buffer, done: (error?: Error | null) => void): void {
+    this.#handle ??= handleOf(netlink);
+    const { descriptor, link } = this.#handle;
+    // Were the socket closed by now, its number might be another one's.
+    if (descriptor !== undefined && linkOf(descriptor) === link) write(descriptor, batch, done);
+    else netlink.socket.send(batch, {}, done);
   }
 
   #open(): NetlinkSocket {
@@ -124,10 +143,10 @@ export class NfTablesSocket implements NfTables {
   }
 }
 
-/** Sends a batch of messages with those numbers. Every refusal comes before the acknowledgement of `last`. */
+/** Has a batch of messages with those numbers sent. Every refusal comes before the acknowledgement of `last`. */
 function carriedOut(
   netlink: NetlinkSocket,
-  batch: Buffer,
+  send: (done: (error?: Error | null) => void) => void,
   seqs: ReadonlySet<number>,
   last: number,
 ): Promise<boolean> {
@@ -147,10 +166,42 @@ function carriedOut(
     const silence = `Cannot change the ruleset: the kernel has said nothing for ${TIMEOUT_MS} ms`;
     const timer = setTimeout(() => settle(() => reject(new DatapathError("timeout", silence))), TIMEOUT_MS);
     netlink.on("message", hear);
-    netlink.socket.send(batch, {}, (error) => {
-      if (error !== undefined) settle(() => resolve(false));
+    send((error) => {
+      if (error) settle(() => resolve(false));
     });
   });
+}
+
+/** What the kernel calls the socket in this process; the package keeps it to itself. */
+interface Handle {
+  /** Undefined where it cannot be found out. */
+  readonly descriptor: number | undefined;
+  readonly link: string;
+}
+
+/** @source proc(5) /proc/net/netlink: address, protocol, port, …, inode */
+function handleOf(netlink: NetlinkSocket): Handle {
+  try {
+    const port = netlink.address().port >>> 0;
+    const rows = readFileSync("/proc/self/net/netlink", "utf8")
+      .split("\n")
+      .map((line) => line.trim().split(/\s+/));
+    const own = rows.find((row) => Number(row[1]) === NETLINK_NETFILTER && Number(row[2]) === port);
+    const link = `socket:[${own?.at(-1)}]`;
+    const names = own === undefined ? [] : readdirSync("/proc/self/fd");
+    const found = names.map(Number).find((descriptor) => linkOf(descriptor) === link);
+    return { descriptor: found, link };
+  } catch {
+    return { descriptor: undefined, link: "" };
+  }
+}
+
+function linkOf(descriptor: number): string | undefined {
+  try {
+    return readlinkSync(`/proc/self/fd/${descriptor}`);
+  } catch {
+    return undefined;
+  }
 }
 
 function frame({ type, flags, body }: Message, seq: number, isAcknowledged: boolean): Buffer {

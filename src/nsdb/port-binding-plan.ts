@@ -92,14 +92,14 @@ export function planUnbind(
   const steps: WriteOp[] = [];
   if (host !== undefined)
     steps.push(put(modelPath("Host", hostId), host, (fields) => hostWithoutPort(fields, portId)));
-  if (port === undefined || !isBoundTo(port, hostId)) return steps;
   const path = modelPath("Port", portId);
+  if (port === undefined || !within(path, () => isBoundTo(port, hostId))) return steps;
   if (keepObjects || !hasOnly(port, OUR_PORT_FIELDS)) {
     steps.push(put(path, port, (fields) => unboundPort(fields, hostId)));
     return steps;
   }
   steps.push({ kind: "delete", path, version: port.version });
-  if (neutronPort !== undefined && hasOnly(neutronPort, OUR_NEUTRON_PORT_FIELDS)) {
+  if (neutronPort !== undefined && isCertainly(() => hasOnly(neutronPort, OUR_NEUTRON_PORT_FIELDS))) {
     steps.push({ kind: "delete", path: modelPath("NeutronPort", portId), version: neutronPort.version });
   }
   return steps;
@@ -198,6 +198,16 @@ function isBoundTo(port: Znode, hostId: string): boolean {
 
 function hasOnly(znode: Znode, names: ReadonlySet<string>): boolean {
   return parse(znode).every((field) => names.has(field.name));
+}
+
+/** What cannot be read is not known to be ours, and stays. */
+function isCertainly(ask: () => boolean): boolean {
+  try {
+    return ask();
+  } catch (error) {
+    if (error instanceof NsdbError) return false;
+    throw error;
+  }
 }
 
 function parse(znode: Znode): ProtobufField[] {

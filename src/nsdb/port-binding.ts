@@ -163,6 +163,9 @@ async function boundPort(store: Store, portId: string, hostId: string): Promise<
   };
 }
 
+/** The agent's own are named here again: this room knows nothing of the kernel. */
+const HOSTS_OWN: ReadonlySet<string> = new Set(["lo", "mn-metadata", "mn-metadata-p"]);
+
 function checkBinding(binding: PortBinding): PortBinding {
   const { interfaceName, instanceId, projectId, fixedIps, networkId } = binding;
   if (!/^[A-Za-z0-9._:@+=-]{1,15}$/.test(interfaceName) || interfaceName === "." || interfaceName === "..") {
@@ -172,6 +175,8 @@ function checkBinding(binding: PortBinding): PortBinding {
       "a Linux interface name: 1 to 15 letters, digits or any of . _ - : @ + =",
     );
   }
+  if (HOSTS_OWN.has(interfaceName))
+    throw bad("interface", interfaceName, "the tap of a guest; this one is the host's own");
   for (const [what, value] of Object.entries({ instance: instanceId, project: projectId })) {
     if (!/^[\x21-\x7e]+$/.test(value)) throw bad(what, value, "an id without blanks");
   }

@@ -156,6 +156,37 @@ describe("watchConfig()", () => {
     await until(() => configs.at(-1)?.enabled === false, "the new value");
   });
 
+  it("stays as it is where it is mapped to a template that cannot be read", async () => {
+    await nsdb.put(DEFAULT, "agent.openstack.metadata.enabled = true");
+    await watch();
+    await nsdb.put("/config/templates/broken", "agent.openstack.metadata { enabled = tru");
+    await nsdb.put("/config/template-mappings", `{ "${HOST}" : "broken" }`);
+    await until(() => problems.length > 0, "a problem");
+    expect(live?.current.enabled).toBe(true);
+    expect(configs).toEqual([]);
+    expect(problems.at(-1)?.[0]?.sentence).toMatch(
+      /^Cannot read "\/config\/templates\/broken, line 1".*; until then the configuration stays as it is\. To write it anew:/,
+    );
+    await nsdb.put("/config/templates/broken", "agent.openstack.metadata.hold_time = 3s");
+    await until(() => problems.at(-1)?.length === 0, "no problem left");
+    expect(live?.current).toMatchObject({ enabled: true, holdMs: 3_000 });
+  });
+
+  it("does not start with nothing to serve for want of a text that cannot be read", async () => {
+    await nsdb.put(DEFAULT, "agent.openstack.metadata { enabled = true");
+    await expect(watch()).rejects.toThrow(/^Cannot read "\/config\/templates\/default, line 1"/);
+  });
+
+  it("starts without a text that cannot be read where the others say that it is to serve", async () => {
+    await nsdb.put(DEFAULT, "agent.openstack.metadata.enabled = true");
+    await nsdb.put(NODE, "x {");
+    const { current } = await watch();
+    expect(current.enabled).toBe(true);
+    expect(problems.at(-1)?.[0]?.sentence).toContain(`/config/nodes/${HOST}, line 1`);
+    await nsdb.put(DEFAULT, "agent.openstack.metadata { enabled = true, hold_time = 2s }");
+    await until(() => live?.current.holdMs === 2_000, "the new value");
+  });
+
   it("starts with the schema's value where the first one is bad", async () => {
     await nsdb.put(
       DEFAULT,

@@ -178,6 +178,8 @@ describe("mn-conf templates and hosts", () => {
     expect((await run("hosts")).out).toBe(
       `${HOST} -> custom : template(edge) : template(default) : schema\n${other} -> template(edge) : template(default) : schema\n`,
     );
+    await run("template-set", "-h", other, "-t", "default");
+    expect((await run("hosts")).out).not.toContain(other);
     await run("template-clear");
     expect((await run("hosts")).out).toContain(`${HOST} -> custom : template(default) : schema\n`);
   });
@@ -198,8 +200,25 @@ describe("mn-conf import, doc, deploy", () => {
       agent: { midolman: { datapath: "mydp" }, openstack: { metadata: { shared_secret: "quo ted" } } },
       zookeeper: { session_timeout: "30000ms" },
     });
+    writeFileSync(file, "[zookeeper]\nsession_timeout = 45s\n");
+    await run("import", "-t", "unit", "-f", file);
+    expect(JSON.parse(stored("/config/templates/unit"))).toEqual({ zookeeper: { session_timeout: "45s" } });
+    writeFileSync(file, "[openstack.metadata]\nenabled = false\n");
     await run("import", "-a", "-t", "all", "-f", file);
     expect(stored("/config/templates/all")).toContain('"enabled" : "false"');
+  });
+
+  it("writes nothing that could not be read again, and shows no part of a secret", async () => {
+    await nsdb.put("/config/templates/default", `a : "${"x".repeat(3_000_000)}"`);
+    const { code, err } = await run("set", "-t", "default", `b : "${"y".repeat(100_000)}"`);
+    expect([code, err]).toEqual([0, ""]);
+    const file = join(nsdb.folder, "more");
+    writeFileSync(file, `[x]\nc = ${"z".repeat(1_500_000)}\n`);
+    const refused = await run("import", "-t", "default", "-f", file);
+    expect(refused.err).toMatch(/Cannot write "\/config\/templates\/default": it would have \d+ char/);
+    expect((await run("get", "-t", "default", "b")).code).toBe(0);
+    await run("set", 'my.secret { inner : "hush", list : ["hush"] }');
+    for (const words of [["dump"], ["get", "my"]]) expect((await run(...words)).out).not.toContain("hush");
   });
 
   it("documents one key or all", async () => {

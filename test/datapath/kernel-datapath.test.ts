@@ -1,7 +1,10 @@
+import { createHash } from "node:crypto";
 import { describe, expect, test } from "vitest";
+import { factsOf } from "../../src/datapath/fact.ts";
 import { KernelDatapath } from "../../src/datapath/kernel-datapath.ts";
 import type { Nft } from "../../src/datapath/nft-process.ts";
 import type { Plumbing } from "../../src/datapath/plumbing.ts";
+import { scriptOf } from "../../src/datapath/script.ts";
 import { describeDatapath, NOTHING, portIdOf, sorted } from "../contract/datapath.ts";
 import { FakeKernel, type Fault } from "../fakes/kernel.ts";
 
@@ -136,6 +139,21 @@ describe("`onDrift()`", () => {
   });
 });
 
+describe("the text of a port's chain", () => {
+  test("is what PORT_CHAIN_FORM stands for: raise that, and write the new digest here", () => {
+    const identities = [{ number: 7, fixedAddress: "10.0.0.3" }];
+    const port = {
+      portId: portIdOf(1),
+      interfaceName: "tap1",
+      ifindex: 5,
+      mac: "fa:16:3e:00:00:01",
+      identities,
+    };
+    const text = [port, { ...port, isIpv6Only: true }].flatMap((one) => scriptOf([], factsOf(one)));
+    expect(createHash("sha256").update(text.join("\n")).digest("hex").slice(0, 12)).toBe("21f3ed24162d");
+  });
+});
+
 describe("what somebody changes just before it is asked for", () => {
   test.each([
     ["observe()", (datapath: KernelDatapath) => datapath.observe()],
@@ -169,7 +187,12 @@ describe("addresses of the host itself", () => {
       drifts += 1;
     });
     kernel.hostAddresses = [{ address: "169.254.0.2", prefixLength: 32 }];
-    await expect.poll(() => drifts, { timeout: 3_000 }).toBeGreaterThan(0);
+    await expect.poll(() => drifts, { timeout: 3_000 }).toBe(1);
+    // Whoever sees it first: nobody else would see it again.
+    kernel.hostAddresses = [{ address: "169.254.0.2", prefixLength: 31 }, ...kernel.hostAddresses];
+    kernel.hostAddresses = [{ address: "169.254.9.9", prefixLength: 32 }, ...kernel.hostAddresses];
+    await datapath.observe();
+    expect(drifts).toBe(2);
     expect([1, 2, 3].map((number) => datapath.isHosts(number))).toEqual([false, true, false]);
     await datapath.close();
   });

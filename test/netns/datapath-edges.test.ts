@@ -158,6 +158,40 @@ describe("`NfTablesSocket`", () => {
       expect(await nfTables.change([], factsOf(good))).toBe(false);
     });
 
+    test("lets the event loop go on while somebody else's transaction holds nf_tables", async () => {
+      const facts = factsOf(ports[0]?.[1] ?? plumbing(0));
+      const elements = Array.from(
+        { length: 150_000 },
+        (_, at) => `10.${at >> 16}.${(at >> 8) & 255}.${at & 255}`,
+      );
+      const load = `add table inet edge\nadd set inet edge s { type ipv4_addr; }\nadd element inet edge s { ${elements.join(", ")} }`;
+      let longestMs = 0;
+      let last = performance.now();
+      const ticker = setInterval(() => {
+        const now = performance.now();
+        longestMs = Math.max(longestMs, now - last);
+        last = now;
+      }, 5);
+      let isLoaded = false;
+      const loaded = nft.apply([load]).finally(() => {
+        isLoaded = true;
+      });
+      let longestChangeMs = 0;
+      last = performance.now();
+      while (!isLoaded) {
+        const began = performance.now();
+        expect(await nfTables.change([], facts)).toBe(true);
+        expect(await nfTables.change(facts, [])).toBe(true);
+        longestChangeMs = Math.max(longestChangeMs, performance.now() - began);
+        await new Promise((resolve) => setTimeout(resolve, 5));
+      }
+      await loaded;
+      clearInterval(ticker);
+      // Only where a change had to wait does it say anything that the event loop had not to.
+      expect(longestChangeMs).toBeGreaterThan(100);
+      expect(longestMs).toBeLessThan(longestChangeMs / 2);
+    });
+
     test("a chain that went with its device can still be taken away", async () => {
       const facts = factsOf(ports[0]?.[1] ?? plumbing(0));
       expect(await nfTables.change([], facts)).toBe(true);

@@ -1,4 +1,5 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { verdictOf } from "../../src/datapath/firewall-verdict.ts";
 import { openDatapath } from "../../src/datapath/open-datapath.ts";
 import { EchoProxy } from "../support/echo-proxy.ts";
 import { type Guest, METADATA_URL, must, TestHost } from "../support/namespace.ts";
@@ -89,6 +90,29 @@ describe("what is said of the host's firewall is what becomes of a request", () 
     await must("nft", remedy);
     expect(await datapath.inspectHostFirewall()).toEqual([]);
     expect(await guest.fetch(METADATA_URL, "-m", "2")).toBe("169.254.0.1");
+  });
+
+  test("what nft has no words for may hold or not, and hides nothing else", async () => {
+    const nothing = { kind: "drop", expr: [{ xt: null }, { counter: null }, { accept: null }] };
+    const packet = { family: "ip", isInbound: true } as const;
+    const none = async () => undefined;
+    expect(await verdictOf([{ rule: nothing }], true, packet, none)).toBe("unknown");
+    expect(await verdictOf([{ rule: { expr: [{ xt: null }, { drop: null }] } }], true, packet, none)).toBe(
+      "dropped",
+    );
+  });
+
+  test("the rule that is missing in one of many chains", async () => {
+    const names = Array.from({ length: 30 }, (_, at) => `c${at}`);
+    const chains = names.map(
+      (name) => `add chain inet fw ${name}; add rule inet fw ${name} tcp dport 22 accept`,
+    );
+    await must("nft", ["add table inet fw", ...chains].join("; "));
+    await load([INPUT_CLOSED, ...names.map((name) => `jump ${name}`)]);
+    const [sentence = ""] = await datapath.inspectHostFirewall();
+    expect(sentence).toContain('chain "c" of table "inet fw"');
+    await must("nft", "add rule inet fw c29 tcp dport 9697 accept");
+    expect(await datapath.inspectHostFirewall()).toEqual([]);
   });
 
   test("nothing of what cannot be told", async () => {

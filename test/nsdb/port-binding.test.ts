@@ -123,6 +123,19 @@ port_ids {
     expect(await unbindPort(store, BINDING)).toBe(false);
   });
 
+  it("unbind leaves an object that cannot be read, and names one that it needs", async () => {
+    await bindPort(store, BINDING);
+    const path = modelPath("NeutronPort", PORT_ID);
+    const znode = await store.get(path);
+    await store.write([{ kind: "set", path, data: Buffer.from("x {"), version: znode?.version ?? 0 }]);
+    expect(await unbindPort(store, BINDING)).toBe(true);
+    expect(await store.get(modelPath("Port", PORT_ID))).toBeUndefined();
+    expect((await store.get(path))?.data.toString()).toBe("x {");
+    const port = modelPath("Port", PORT_ID);
+    await store.write([{ kind: "create", path: port, data: Buffer.from("y {") }]);
+    await expect(unbindPort(store, BINDING)).rejects.toThrow(`Cannot use znode "${port}": `);
+  });
+
   it("keeps every field that it does not write, where it was", async () => {
     await create(modelPath("Port", PORT_ID), PORT);
     await create(modelPath("NeutronPort", PORT_ID), NEUTRON_PORT);
@@ -217,6 +230,7 @@ port_ids {
     ["host id", { hostId: "../x" }],
     ["interface", { interfaceName: "a b" }],
     ["interface", { interfaceName: "sixteen-bytes-xx" }],
+    ["interface", { interfaceName: "mn-metadata" }],
     ["instance", { instanceId: "" }],
     ["project", { projectId: "a\nb" }],
     ["MAC", { macAddress: "fa:16:3e" }],

@@ -26,7 +26,7 @@ Without --yes nothing is ever changed. Running it again goes on where an earlier
   --host NAME         only the ports bound to this host (may be given again)
   --backup FILE       where the removed ports are written BEFORE anything is deleted (JSON, mode 0600);
                       a backup that is there already is added to, never replaced
-                      (default: removed-dhcp-ports-<time>.json in the current directory)
+                      (default: removed-dhcp-ports-<date>.json in the current directory)
   --restore FILE      make the ports of a backup again: same network, addresses, MAC, device, owner,
                       name, project and host; Neutron gives them new IDs. Ports that exist are left alone.
   --force             delete although a DHCP agent is alive (it makes its ports again within minutes)
@@ -484,7 +484,7 @@ done
 if [[ -n $restore && (-n $backup || ${#networks[@]} -gt 0 || ${#hosts[@]} -gt 0) ]]; then
   die "$USAGE" 'Cannot combine --restore with --backup, --network or --host: it makes all ports of its file.'
 fi
-backup=${backup:-removed-dhcp-ports-$(date -u +%Y%m%dT%H%M%SZ).json}
+backup=${backup:-removed-dhcp-ports-$(date -u +%Y%m%d).json}
 
 find_client
 work=$(mktemp -d) || exit "$LOCAL"

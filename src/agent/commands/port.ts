@@ -6,7 +6,7 @@ import { aligned } from "../port-row.ts";
 
 /** `mn-metadata port bind`: says what it wrote, or that all was so already. */
 export async function portBindCommand(globals: GlobalOptions, options: PortBindOptions): Promise<void> {
-  const { store, hostId } = await openNsdb(globals);
+  const { store, hostId } = await openNsdb({ ...globals, createHostId: options.createHostId === true });
   try {
     const isNew = await bindPort(
       store,

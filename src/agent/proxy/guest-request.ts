@@ -5,7 +5,7 @@ import { isCacheable, isSlowDocument } from "./documents.ts";
 import { Flight } from "./flight.ts";
 import type { FlightContext } from "./flight-context.ts";
 import type { Guest } from "./guest.ts";
-import type { Screened } from "./headers.ts";
+import { hasExpect, type Screened } from "./headers.ts";
 import type { AnswerHead } from "./http/answer-head.ts";
 import type { BodyListener } from "./http/conversation.ts";
 import type { Reply } from "./http/reply.ts";
@@ -73,7 +73,7 @@ export class GuestRequest implements Waiter {
     if (this.#share.pending > MAX_PENDING) return this.refuse(503, "too many requests at once");
     if (major !== 1 || minor > 1) return this.refuse(505, "only HTTP/1.0 and HTTP/1.1 are spoken here");
     const screened = this.#share.knownHeaders.screen(headers, minor === 1);
-    if (screened.kind === "refuse") return this.refuse(screened.status, screened.reason);
+    if (screened.kind === "refuse") return this.refuse(screened.status, screened.reason, hasExpect(headers));
     const expects = minor === 1 ? screened.expects?.toLowerCase() : undefined;
     // Who is not told to go on sends no body, so where the next request begins could not be known.
     const closes = expects !== undefined && screened.bodyLength !== 0;
@@ -126,8 +126,9 @@ export class GuestRequest implements Waiter {
   }
 
   earlierSettled(): void {
-    // Where the connection ends, nobody would hear the answer.
+    // Where the connection ends, nobody would hear the answer; where its time is over, it is told so.
     if (!this.#waitsItsTurn || !this.connection.socket.writable || !this.connection.isTurnOf(this)) return;
+    if (performance.now() > this.deadlineAt) return;
     this.#waitsItsTurn = false;
     this.proceed();
   }
@@ -207,8 +208,9 @@ export class GuestRequest implements Waiter {
 
   reset(): void {
     if (this.#done) return;
-    this.#settle(0);
+    // First, so that nothing is asked for what waits behind it.
     this.connection.socket.resetAndDestroy();
+    this.#settle(0);
   }
 
   askAlone(): void {
@@ -278,9 +280,8 @@ export class GuestRequest implements Waiter {
 
   #ask(guest: Guest): void {
     const { context } = this.#desk;
-    const { method, path } = this;
+    const { method, path, isSafe } = this;
     const { headers = [], headerLines = "" } = this.#screened ?? {};
-    const { isSafe } = this;
     if (!isSafe) guest.forgetAnswers();
     const isShared = isSafe && this.#body === undefined && !this.#alone;
     const question: Question = { method, path, headers, headerLines, body: this.#body, isSafe };
@@ -313,8 +314,8 @@ export class GuestRequest implements Waiter {
     if (this.#done) return false;
     const now = this.connection.guest();
     if (now?.isSameAs(this.guest) === true) return true;
-    this.#settle(0);
     this.connection.socket.destroy();
+    this.#settle(0);
     return false;
   }
 

@@ -180,3 +180,8 @@ function without(headers: readonly string[], names: ReadonlySet<string>): string
 function refuse(status: number, reason: string): Screened {
   return { kind: "refuse", status, reason };
 }
+
+/** Whether a request may have a body that does not come before it is told to. */
+export function hasExpect(headers: readonly string[]): boolean {
+  return headers.some((name, at) => at % 2 === 0 && name.toLowerCase() === "expect");
+}

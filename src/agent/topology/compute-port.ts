@@ -1,4 +1,5 @@
 import { isIPv6, SocketAddress } from "node:net";
+import { INTERFACE, PEER } from "../../datapath/base-ruleset.ts";
 import type { NeutronPortModel, PortModel } from "../../nsdb/models.ts";
 import { modelPath } from "../../nsdb/paths.ts";
 import type { ComputePort, TopologyProblem } from "./model.ts";
@@ -24,21 +25,45 @@ export function computePortOf(
     problems.push({ znode: modelPath("Port", portId), reason });
     return undefined;
   }
+  if (OWN.has(interfaceName)) {
+    const reason = `field "interface_name" is "${interfaceName}", which is the host's own: no guest is plugged into it`;
+    problems.push({ znode: modelPath("Port", portId), reason });
+    return undefined;
+  }
   if (neutronPort.macAddress === "") {
     const reason = 'field "mac_address" is missing, but replies to the guest need it';
     problems.push({ znode: modelPath("NeutronPort", portId), reason });
     return undefined;
   }
+  const isNamed = namesAreUsable(portId, neutronPort, problems);
   return {
     portId,
     interfaceName,
     mac: neutronPort.macAddress,
     fixedAddresses: addressesOf(neutronPort),
     ...(isIpv6Only(neutronPort) ? { isIpv6Only: true } : {}),
-    instanceId: neutronPort.deviceId,
-    projectId: neutronPort.tenantId,
+    // Its guest is told that there is no instance, instead of nothing at all.
+    instanceId: isNamed ? neutronPort.deviceId : "",
+    projectId: isNamed ? neutronPort.tenantId : "",
   };
 }
+
+/** Both go to nova in headers. */
+function namesAreUsable(
+  portId: string,
+  { deviceId, tenantId }: NeutronPortModel,
+  problems: TopologyProblem[],
+): boolean {
+  const names = { device_id: deviceId, tenant_id: tenantId };
+  const [wrong] = Object.entries(names).filter(([, value]) => !/^[\x21-\x7e]{0,255}$/.test(value));
+  if (wrong === undefined) return true;
+  const [field, value] = wrong;
+  const reason = `field "${field}" is ${JSON.stringify(value.slice(0, 300))}, but should be an id without blanks: no header can carry it to nova`;
+  problems.push({ znode: modelPath("NeutronPort", portId), reason });
+  return false;
+}
+
+const OWN: ReadonlySet<string> = new Set(["lo", INTERFACE, PEER]);
 
 function isIpv6Only({ fixedIps }: NeutronPortModel): boolean {
   return fixedIps.length > 0 && fixedIps.every((address) => isIPv6(address));

@@ -74,7 +74,9 @@ export function hosts(options: GlobalOptions): Promise<Outcome> {
         ...(template === DEFAULT_TEMPLATE ? [] : [`template(${template})`]),
       ]);
     });
-    const mapped = [...mappings].filter(([host]) => !custom.includes(host));
+    const mapped = [...mappings].filter(
+      ([host, name]) => !custom.includes(host) && name !== DEFAULT_TEMPLATE,
+    );
     return {
       out: [...lines, ...mapped.map(([host, name]) => sourcesLine(host, [`template(${name})`]))].join(""),
     };

@@ -15,7 +15,7 @@ export type Token = { readonly line: number } & (
 );
 
 /** @source jute.maxbuffer of MidoNet's clients (`zookeeper.buffer_size`): no znode is larger */
-const MAX_LENGTH = 4 * 1024 * 1024;
+export const MAX_LENGTH = 4 * 1024 * 1024;
 const RESERVED = new Set('$"{}[]:=,+#`^?!@*&\\');
 const NUMBER_CHARACTERS = new Set("0123456789eE+-.");
 const ESCAPES: ReadonlyMap<string, string> = new Map([

@@ -245,6 +245,29 @@ describe("the proxy", () => {
     expect(lab.nova.requests.map(({ path }) => path)).toEqual(["/a"]);
   });
 
+  it("asks nothing for what waits behind an answer that cannot be given", async () => {
+    await using lab = await startLab();
+    lab.nova.fault = (method) => (method === "GET" ? { kind: "truncate", by: "rst" } : undefined);
+    const { state } = await rawExchange(
+      lab,
+      1,
+      "GET /latest/meta-data/hostname HTTP/1.1\r\nHost: x\r\n\r\nPOST /b HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n",
+    );
+    expect(state).toBe("rst");
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    expect(lab.nova.requests.map(({ method }) => method)).toEqual(["GET", "GET"]);
+  });
+
+  it("tells what waited its turn for too long why it was not asked", async () => {
+    await using lab = await startLab({ holdMs: 300 });
+    lab.nova.fault = () => ({ kind: "hang" });
+    const post = "POST /b HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n";
+    const { text, statuses } = await rawExchange(lab, 1, `GET /a HTTP/1.1\r\nHost: x\r\n\r\n${post}`, 2);
+    expect(statuses).toEqual([504, 503]);
+    expect(text).toMatch(/503 an earlier request of this connection is not answered yet/);
+    expect(lab.nova.requests.map(({ path }) => path)).toEqual(["/a"]);
+  });
+
   it("answers what came before too many pipelined requests, then says so and ends", async () => {
     await using lab = await startLab();
     lab.nova.fault = () => ({ kind: "slow", ms: 50 });
@@ -258,6 +281,7 @@ describe("the proxy", () => {
   it.each([
     ["POST *", "100-continue", 400],
     ["POST /x", "200-ok", 417],
+    ["POST /x", "100-continue\r\nHost: y", 400],
   ])(
     "ends the connection where it refuses %s before its body, which may then not come",
     async (line, expects, status) => {

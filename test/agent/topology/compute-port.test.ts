@@ -97,6 +97,28 @@ describe("`computePortOf()`", () => {
     },
   );
 
+  test.each(["lo", "mn-metadata", "mn-metadata-p"])(
+    "refuses the host's own interface %s",
+    (interfaceName) => {
+      const { port, problems } = made({ interfaceName });
+      expect(port).toBeUndefined();
+      expect(problems[0]?.reason).toMatch(
+        new RegExp(`"interface_name" is "${interfaceName}", .* the host's own`),
+      );
+    },
+  );
+
+  test.each([
+    ["device_id", { deviceId: "instance 42" }],
+    ["tenant_id", { tenantId: "p\n1" }],
+  ])("names a %s that no header can carry, and serves the port without an instance", (field, over) => {
+    const { port, problems } = made({}, over);
+    expect(port).toMatchObject({ instanceId: "", projectId: "" });
+    expect(problems).toHaveLength(1);
+    expect(problems[0]?.znode).toBe(`/zoom/0/models/NeutronPort/${PORT}`);
+    expect(problems[0]?.reason).toMatch(new RegExp(`^field "${field}" is ".*", but should be an id`));
+  });
+
   test("refuses a port without a MAC address", () => {
     const { port, problems } = made({}, { macAddress: "" });
     expect(port).toBeUndefined();

@@ -22,6 +22,8 @@ const DRAIN_MS = 2_000;
 
 const RETRY_MS = 5_000;
 const FIREWALL_MS = 60_000;
+/** Beside the start it would compete with it: nft lists every chain of the host, and that is read here. */
+const FIRST_LOOK_MS = 3_000;
 
 /** Serves while the configuration says so, and knows everything that `status` and `explain` tell. */
 export class Agent {
@@ -101,7 +103,7 @@ export class Agent {
       );
     } else if (this.service === undefined) {
       this.service = await startService(this.parts, config);
-      await this.watchFirewall();
+      this.#firewallTimer = setTimeout(() => void this.watchFirewall(), FIRST_LOOK_MS).unref();
     } else {
       this.service.reconfigure(config);
       this.parts.log.info({}, "configuration changed");
@@ -117,7 +119,7 @@ export class Agent {
     await service?.stop(DRAIN_MS);
   }
 
-  /** Firewalls come and go with other services: looked at now, and every minute while serving. */
+  /** Firewalls come and go with other services: looked at soon after the start, now, and every minute while serving. */
   watchFirewall(): Promise<void> {
     this.#firewallLook ??= this.#lookAtFirewall().finally(() => {
       this.#firewallLook = undefined;

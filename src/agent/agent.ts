@@ -119,7 +119,7 @@ export class Agent {
     await service?.stop(DRAIN_MS);
   }
 
-  /** Firewalls come and go with other services: looked at soon after the start, now, and every minute while serving. */
+  /** Looks now, and again every minute while serving: firewalls come and go with other services. */
   watchFirewall(): Promise<void> {
     this.#firewallLook ??= this.#lookAtFirewall().finally(() => {
       this.#firewallLook = undefined;

@@ -31,7 +31,7 @@ const NS_MULTICAST = "ff02::1:fffe:a9fe";
  * Maps hold all that differs between ports, so that rules never grow with ports. Addresses stand for numbers.
  * `learned_ip` alone is written by the kernel: where the guest of an IPv6-only port asks from over IPv4.
  */
-export const MAPS: readonly (readonly [name: string, definition: string])[] = [
+const MAPS: readonly (readonly [name: string, definition: string])[] = [
   ["map ident", "type ifname . ipv4_addr : ipv4_addr;"],
   ["map ident6", "type ifname . ipv6_addr : ipv4_addr;"],
   ["set only6", "type ifname;"],
@@ -156,9 +156,15 @@ export function addElements(map: string, elements: readonly string[]): string {
 
 /** A line that changes nothing: nft that read no maps knows those which its script names, and takes rules that use them. */
 export function nameMap(map: string, content = ""): string {
-  const [kindAndName, definition] = MAPS.find(([kindAndName]) => kindAndName.endsWith(` ${map}`)) ?? [];
-  if (kindAndName === undefined) throw new RangeError(`Cannot name map "${map}": it is none of ours`);
+  const [kindAndName, definition] = mapNamed(map);
   return `add ${withTable(kindAndName)} { ${definition}${content} }`;
+}
+
+/** Kind and name of one of our maps, and how it is defined: `type ifname . ipv4_addr : ipv4_addr;`. */
+export function mapNamed(map: string): readonly [kindAndName: string, definition: string] {
+  const found = MAPS.find(([kindAndName]) => kindAndName.endsWith(` ${map}`));
+  if (found === undefined) throw new RangeError(`Cannot use map "${map}": it is none of ours`);
+  return found;
 }
 
 /** Maps and sets that must exist in the `netdev` table. */

@@ -1,6 +1,6 @@
 import { INTERFACE, TABLE } from "./base-ruleset.ts";
 import { DatapathError } from "./error.ts";
-import { type OurPacket, type Verdict, verdictOf } from "./firewall-verdict.ts";
+import { verdictOf } from "./firewall-verdict.ts";
 import type { Nft } from "./nft-process.ts";
 import type { Rtnetlink } from "./rtnetlink-socket.ts";
 
@@ -38,20 +38,13 @@ export async function inspectHostFirewall(nft: Nft, rtnetlink: Rtnetlink): Promi
     const rules = await rulesOf(name);
     // Gone meanwhile: a firewall is being loaded, and is looked at again in a minute.
     if (rules === undefined) continue;
-    const verdicts = new Set<Verdict>();
-    for (const packet of packetsAt(family, hook))
-      verdicts.add(await verdictOf(rules, policy === "drop", packet, rulesOf));
-    if (!verdicts.has("dropped")) continue;
+    const packet = { family: family === "ip6" ? "ip6" : "ip", isInbound: hook !== "output" } as const;
+    if ((await verdictOf(rules, policy === "drop", packet, rulesOf)) !== "dropped") continue;
     sentences.push(
-      `The host's firewall drops metadata requests: chain "${name}" of table "${family} ${table}" (${hook}) lets nothing through by "${INTERFACE}". Add: nft insert rule ${family} ${table} ${name} ${HOOKS[hook]} "${INTERFACE}" accept`,
+      `The host's firewall drops metadata requests: chain "${name}" of table "${family} ${table}" (${hook}) drops them. Add: nft insert rule ${family} ${table} ${name} ${HOOKS[hook]} "${INTERFACE}" accept`,
     );
   }
   return [...sentences, ...(await ownMetadataService(rtnetlink))];
-}
-
-function packetsAt(family: string, hook: string): readonly OurPacket[] {
-  const isInbound = hook !== "output";
-  return family === "ip6" ? [{ family: "ip6", isInbound }] : [{ family: "ip", isInbound }];
 }
 
 function baseChain(object: unknown): BaseChain | undefined {

@@ -1,6 +1,7 @@
 import { createHmac } from "node:crypto";
 import type { Secret } from "../../config/secret.ts";
 import type { Tenure } from "../ports/tenure.ts";
+import { fitsHeader } from "../topology/model.ts";
 
 /**
  * What nova compares: lower-case hex of HMAC-SHA256 over the instance id as it is sent. It depends on nothing
@@ -28,7 +29,5 @@ export function identityHeaders(tenure: Tenure, secret: Secret): readonly string
 
 /** Whether all that would be sent of a tenure can stand in a header: what the NSDB holds is anybody's text. */
 export function isSendable({ instanceId, projectId, fixedAddress }: Tenure): boolean {
-  return [instanceId, projectId, fixedAddress].every((value) => VALUE.test(value));
+  return [instanceId, projectId, fixedAddress].every(fitsHeader);
 }
-
-const VALUE = /^[\x21-\x7e]{0,255}$/;

@@ -2,7 +2,7 @@ import { isIPv6, SocketAddress } from "node:net";
 import { INTERFACE, PEER } from "../../datapath/base-ruleset.ts";
 import type { NeutronPortModel, PortModel } from "../../nsdb/models.ts";
 import { modelPath } from "../../nsdb/paths.ts";
-import type { ComputePort, TopologyProblem } from "./model.ts";
+import { type ComputePort, fitsHeader, type TopologyProblem } from "./model.ts";
 
 /**
  * The guest's port that the two objects of one id make, or undefined where they make none of this host's: another
@@ -55,7 +55,7 @@ function namesAreUsable(
   problems: TopologyProblem[],
 ): boolean {
   const names = { device_id: deviceId, tenant_id: tenantId };
-  const [wrong] = Object.entries(names).filter(([, value]) => !/^[\x21-\x7e]{0,255}$/.test(value));
+  const [wrong] = Object.entries(names).filter(([, value]) => !fitsHeader(value));
   if (wrong === undefined) return true;
   const [field, value] = wrong;
   const reason = `field "${field}" is ${JSON.stringify(value.slice(0, 300))}, but should be an id without blanks: no header can carry it to nova`;

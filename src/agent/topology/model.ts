@@ -18,6 +18,11 @@ export interface ComputePort {
   readonly projectId: string;
 }
 
+/** Whether a name of the NSDB, which may hold anybody's text, can go to nova in a header. */
+export function fitsHeader(name: string): boolean {
+  return /^[\x21-\x7e]{0,255}$/.test(name);
+}
+
 /** An object of the NSDB that could not be used, for one warn line and for `status`. */
 export interface TopologyProblem {
   /** `/zoom/0/models/Port/<uuid>`. */

@@ -8,9 +8,8 @@ import { getHeapSpaceStatistics, type HeapSpaceInfo, setFlagsFromString } from "
  * @source measured with 1,000 ports and 200 requests a second: bench/agent/memory.md
  */
 export function boundHeap(): void {
-  // The old generation is collected when it has grown by a fifth, not to three times what is alive.
-  // @source v8 src/heap/memory-controller.cc
-  setFlagsFromString("--heap-growing-percent=20");
+  boundOldGeneration(WHILE_STARTING_PERCENT);
+  setTimeout(() => boundOldGeneration(GROWING_PERCENT), STARTING_MS).unref();
   const observer = new PerformanceObserver((list) => {
     boundYoungGeneration();
     if (list.getEntries().some(isOfOldGeneration)) moveTogether(false);
@@ -20,6 +19,15 @@ export function boundHeap(): void {
     const { physical_space_size: held, space_used_size: used } = spaceOf("old_space");
     if (held - used > HOLES_BYTES) moveTogether(true);
   }, LOOK_FOR_HOLES_EVERY_MS).unref();
+}
+
+/**
+ * It is collected when it has grown by that much, not to three times what is alive.
+ *
+ * @source v8 src/heap/memory-controller.cc
+ */
+function boundOldGeneration(percent: number): void {
+  setFlagsFromString(`--heap-growing-percent=${percent}`);
 }
 
 /**
@@ -56,6 +64,15 @@ function spaceOf(name: string): HeapSpaceInfo {
   if (space === undefined) throw new Error(`V8 has no heap space "${name}"`);
   return space;
 }
+
+const GROWING_PERCENT = 20;
+/**
+ * What the NSDB says is read then, and all of it stays: collecting finds nothing.
+ *
+ * @source measured: with 2,000 ports a tenth less CPU until they are in sync, and 9 MiB more until it is collected next
+ */
+const WHILE_STARTING_PERCENT = 60;
+const STARTING_MS = 5_000;
 
 /** Growth ends at the first size that reaches this. */
 const YOUNG_GENERATION_BYTES = 8 << 20;

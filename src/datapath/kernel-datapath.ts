@@ -6,7 +6,7 @@ import { inspectHostFirewall } from "./host-firewall.ts";
 import { makeHost, missingSteps, sweepHost } from "./host-interface.ts";
 import { numbersOfHost } from "./link-local.ts";
 import { emptyRuleset, isHeld, type Ruleset, readListing } from "./listing.ts";
-import type { NfTables } from "./nf-tables.ts";
+import { ABSENT, ASLEEP, type NfTables } from "./nf-tables.ts";
 import type { Nft } from "./nft-process.ts";
 import { factsIn, type Plan, type PortChange, planOf, planScript, rulesetAfter } from "./plan.ts";
 import type { Plumbing } from "./plumbing.ts";
@@ -28,8 +28,7 @@ interface Known {
   readonly generation: number | undefined;
 }
 
-/** Stands for the mark of a table that does nothing: it is not there, or sleeps. */
-const GONE = "gone";
+const NO_TABLES = TABLE_FAMILIES.map(() => ABSENT).join(" ");
 const NOTHING_KNOWN: Known = { ruleset: emptyRuleset(), marks: "", generation: undefined };
 
 /**
@@ -239,8 +238,8 @@ export class KernelDatapath implements Datapath {
   /** What a plan can start from: what is known where our tables stand as they did, else what is there. */
   async #planBase(mode: SyncMode): Promise<Known> {
     const marks = await this.#marks();
-    // Where a table is gone, all are made anew at once, whatever is left of them.
-    if (mode === "exact" && marks.includes(GONE)) return NOTHING_KNOWN;
+    // Where a table does nothing, all are made anew at once, whatever is left of them.
+    if (mode === "exact" && (marks.includes(ABSENT) || marks.includes(ASLEEP))) return NOTHING_KNOWN;
     if (this.#known?.marks === marks) return this.#known;
     try {
       return await this.#current();
@@ -266,7 +265,9 @@ export class KernelDatapath implements Datapath {
 
   async #read(generation: number): Promise<Known> {
     const marks = await this.#marks();
-    const tables = await Promise.all(TABLE_FAMILIES.map((family) => this.#nft.listTable(family, TABLE)));
+    const tables = await Promise.all(
+      (marks === NO_TABLES ? [] : TABLE_FAMILIES).map((family) => this.#nft.listTable(family, TABLE)),
+    );
     const ruleset = readListing(tables.flatMap((table) => table ?? []));
     const isStill = (await this.#nfTables.generation()) === generation;
     return { ruleset, marks, generation: isStill ? generation : undefined };
@@ -275,7 +276,7 @@ export class KernelDatapath implements Datapath {
   /** Our tables at a glance, however large they are. */
   async #marks(): Promise<string> {
     const marks = await Promise.all(TABLE_FAMILIES.map((family) => this.#nfTables.tableMark(family, TABLE)));
-    return marks.map((mark) => mark ?? GONE).join(" ");
+    return marks.join(" ");
   }
 
   #lookLater(): NodeJS.Timeout {

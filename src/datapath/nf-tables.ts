@@ -25,12 +25,12 @@ export interface NfTables {
    */
   generation(): Promise<number>;
   /**
-   * Changes when that table is deleted, made again, or has another number of chains or maps; undefined where it
-   * is not, or sleeps (`flags dormant`). As quick for thousands of ports as for one, whatever else changes meanwhile.
+   * Changes when that table is deleted, made again, or has another number of chains or maps; {@link ABSENT} where it
+   * is not, {@link ASLEEP} where it does nothing. As quick for thousands of ports as for one, whatever else changes.
    *
    * @throws {DatapathError}
    */
-  tableMark(family: TableFamily, name: string): Promise<string | undefined>;
+  tableMark(family: TableFamily, name: string): Promise<string>;
   close(): void;
 }
 
@@ -40,6 +40,8 @@ const NETLINK_NETFILTER = 12;
 const [GET_TABLE, GET_GENERATION] = [(10 << 8) | 1, (10 << 8) | 16];
 /** @source linux/netfilter/nf_tables.h NFTA_TABLE_NAME, NFTA_TABLE_FLAGS, NFTA_GEN_ID */
 const [TABLE_NAME_ATTRIBUTE, TABLE_FLAGS, GENERATION_ATTRIBUTE] = [1, 2, 1];
+/** The mark of a table that is not there, and of one with `flags dormant`. */
+export const [ABSENT, ASLEEP] = ["absent", "asleep"];
 /** @source linux/netfilter/nf_tables.h NFT_TABLE_F_DORMANT */
 const DORMANT = 1;
 /** @source linux/netfilter.h NFPROTO_INET, NFPROTO_ARP, NFPROTO_NETDEV */
@@ -83,15 +85,16 @@ export class NfTablesSocket implements NfTables {
     );
   }
 
-  async tableMark(family: TableFamily, name: string): Promise<string | undefined> {
+  async tableMark(family: TableFamily, name: string): Promise<string> {
     const question = Buffer.concat([
       Buffer.from([FAMILY_NUMBERS[family], 0, 0, 0]),
       textAttribute(TABLE_NAME_ATTRIBUTE, name),
     ]);
     const answer = await this.#ask(`table "${family} ${name}"`, GET_TABLE, question);
-    if (answer !== undefined && ((numberIn(answer, TABLE_FLAGS) ?? 0) & DORMANT) !== 0) return undefined;
+    if (answer === undefined) return ABSENT;
+    if (((numberIn(answer, TABLE_FLAGS) ?? 0) & DORMANT) !== 0) return ASLEEP;
     // The header holds the generation, which anybody moves; what follows is the table's own handle and counts.
-    return answer?.toString("hex", NFGENMSG_BYTES);
+    return answer.toString("hex", NFGENMSG_BYTES);
   }
 
   close(): void {

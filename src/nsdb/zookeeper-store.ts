@@ -247,7 +247,14 @@ class DeadlinePassed extends Error {
 function withDeadline<T>(promise: Promise<T>, deadline: number): Promise<T> {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(() => reject(new DeadlinePassed()), Math.max(0, deadline - performance.now()));
-    promise.then(resolve, reject).finally(() => clearTimeout(timer));
+    const settle = (how: () => void): void => {
+      clearTimeout(timer);
+      how();
+    };
+    promise.then(
+      (value) => settle(() => resolve(value)),
+      (error: unknown) => settle(() => reject(error)),
+    );
   });
 }
 

@@ -1,6 +1,6 @@
 import { DatapathError } from "../../src/datapath/error.ts";
 import type { Link } from "../../src/datapath/link.ts";
-import type { NfTables } from "../../src/datapath/nf-tables.ts";
+import { ABSENT, type NfTables } from "../../src/datapath/nf-tables.ts";
 import type { Nft } from "../../src/datapath/nft-process.ts";
 import type { HostAddress, RouteAnswer, Rtnetlink } from "../../src/datapath/rtnetlink-socket.ts";
 import { scriptOf } from "../../src/datapath/script.ts";
@@ -131,7 +131,7 @@ export class FakeKernel {
       tableMark: (family, name) =>
         this.#call(() => {
           const table = this.#tables.get(`${family} ${name}`);
-          return table && `${table.handle} ${table.chains.size + table.maps.size}`;
+          return table === undefined ? ABSENT : `${table.handle} ${table.chains.size + table.maps.size}`;
         }),
       close: () => undefined,
     };

@@ -14,6 +14,8 @@ import type { Rtnetlink } from "./rtnetlink-socket.ts";
 /** Our routing table, and the priority of the rules that lead to it: far behind `local`, before `main`. */
 export const ROUTE_TABLE = 9697;
 const IPV4_RANGE = "169.254.0.0/16";
+/** Of both ends: with less the kernel takes IPv6 away, and drops what is longer. @source linux/net/ipv6.h IPV6_MIN_MTU */
+const MTU = 1_500;
 
 /** Making one thing can make the next one due (an interface, then its addresses), and the kernel completes some later. */
 const HOST_ROUNDS = 15;
@@ -117,23 +119,23 @@ function notOurs(link: Link): DatapathError {
 
 function stepsForLinks(rtnetlink: Rtnetlink, link: Link, peer: Link): readonly HostStep[] {
   const steps: HostStep[] = [];
-  if (!peer.up) {
+  if (!peer.up || peer.mtu !== MTU) {
     steps.push({
-      text: `ip link set ${PEER} up`,
+      text: `ip link set ${PEER} mtu ${MTU} up`,
       make: async () => {
         setIpv6(PEER, "addr_gen_mode", "1");
-        await rtnetlink.setUp(peer.ifindex, { noArp: false });
+        await rtnetlink.setUp(peer.ifindex, { noArp: false, mtu: MTU });
       },
     });
   }
-  if (!link.up || !link.noArp || link.mac !== INTERFACE_MAC) {
+  if (!link.up || !link.noArp || link.mac !== INTERFACE_MAC || link.mtu !== MTU) {
     steps.push({
-      text: `ip link set ${INTERFACE} address ${INTERFACE_MAC} arp off up`,
+      text: `ip link set ${INTERFACE} address ${INTERFACE_MAC} mtu ${MTU} arp off up`,
       make: async () => {
         setIpv6(INTERFACE, "disable_ipv6", "0");
         setIpv6(INTERFACE, "addr_gen_mode", "1");
         const mac = link.mac === INTERFACE_MAC ? {} : { mac: INTERFACE_MAC };
-        await rtnetlink.setUp(link.ifindex, { noArp: true, ...mac });
+        await rtnetlink.setUp(link.ifindex, { noArp: true, mtu: MTU, ...mac });
       },
     });
   }

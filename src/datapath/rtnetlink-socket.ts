@@ -27,7 +27,10 @@ export interface Rtnetlink {
   /** @throws {DatapathError} `rejected` if either name is taken. */
   addVeth(name: string, peer: string, mac: string): Promise<void>;
   /** Sets the link up, with or without ARP. @throws {DatapathError} */
-  setUp(ifindex: number, options: { readonly noArp: boolean; readonly mac?: string }): Promise<void>;
+  setUp(
+    ifindex: number,
+    options: { readonly noArp: boolean; readonly mac?: string; readonly mtu?: number },
+  ): Promise<void>;
   /** @throws {DatapathError} */
   deleteLink(ifindex: number): Promise<void>;
   /** Every IPv4 address of this host. @throws {DatapathError} */
@@ -100,9 +103,15 @@ export class RtnetlinkSocket implements Rtnetlink {
     );
   }
 
-  async setUp(ifindex: number, options: { readonly noArp: boolean; readonly mac?: string }): Promise<void> {
-    const flags: rt.DeviceFlags = options.noArp ? { up: true, noarp: true } : { up: true };
-    const attributes = options.mac === undefined ? {} : { address: macBytes(options.mac) };
+  async setUp(
+    ifindex: number,
+    { noArp, mac, mtu }: { readonly noArp: boolean; readonly mac?: string; readonly mtu?: number },
+  ): Promise<void> {
+    const flags: rt.DeviceFlags = noArp ? { up: true, noarp: true } : { up: true };
+    const attributes = {
+      ...(mac === undefined ? {} : { address: macBytes(mac) }),
+      ...(mtu === undefined ? {} : { mtu }),
+    };
     await this.#ask(`set up link number ${ifindex}`, (sending) =>
       this.#socket.setLink({ index: ifindex, flags, change: { up: true, noarp: true } }, attributes, sending),
     );

@@ -18,13 +18,15 @@ describe("`linkIn()`", () => {
   it("reads what we know of a link, and passes over everything else", () => {
     const kind = attribute(18 | NESTED, attribute(1, Buffer.from("tun\0")));
     const other = attribute(51, Buffer.alloc(7));
-    expect(linkIn(message(7, 1, other, MAC, other, NAME, kind, other))).toEqual({
+    const mtu = attribute(4, Buffer.from([0xaa, 5, 0, 0]));
+    expect(linkIn(message(7, 1, other, MAC, other, NAME, mtu, kind, other))).toEqual({
       name: "tap1",
       ifindex: 7,
       up: true,
       noArp: false,
       linkKind: "tun",
       mac: "fa:16:3e:00:00:01",
+      mtu: 1450,
     });
     expect(linkIn(message(8, 0x80, NAME))).toMatchObject({ up: false, noArp: true, mac: "", linkKind: "" });
   });

@@ -61,6 +61,7 @@ export class FakeKernel {
       noArp: false,
       linkKind: "tun",
       mac: "fe:00:00:00:00:01",
+      mtu: 1_500,
     });
     return this.#lastIndex;
   }
@@ -252,13 +253,14 @@ export class FakeKernel {
               noArp: false,
               linkKind: "veth",
               mac: address,
+              mtu: 1_500,
             });
           }
         }),
-      setUp: (ifindex, { noArp, mac }) =>
+      setUp: (ifindex, { noArp, mac, mtu }) =>
         this.#call(() => {
           const link = this.links.get(ifindex) ?? refuse(`link ${ifindex}`, "ENODEV");
-          this.links.set(ifindex, { ...link, up: true, noArp, mac: mac ?? link.mac });
+          this.links.set(ifindex, { ...link, up: true, noArp, mac: mac ?? link.mac, mtu: mtu ?? link.mtu });
         }),
       deleteLink: (ifindex) =>
         this.#call(() => {

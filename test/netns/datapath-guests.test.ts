@@ -238,6 +238,8 @@ describe("`sync()`", () => {
       ["nft", "flush", "chain", "netdev", "mn_metadata", "to_proxy4"],
       ["nft", "flush", "chain", "netdev", "mn_metadata", `port-${want[1]?.portId}`],
       ["nft", "flush", "map", "netdev", "mn_metadata", "guest_mac"],
+      ["ip", "link", "set", "mn-metadata", "mtu", "1000"],
+      ["ip", "link", "set", "mn-metadata-p", "mtu", "1000"],
       ["ip", "link", "del", "mn-metadata"],
     ];
     for (const [command = "", ...words] of damages) {

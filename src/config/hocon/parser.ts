@@ -91,13 +91,13 @@ class Parser {
 
   #object(line: number, braces: boolean): ObjectNode {
     this.#deeper(line);
-    const fields = new Map<string, HoconNode>();
+    const growing: Growing = { fields: new Map(), origin: this.#origin(line) };
     for (;;) {
       const token = this.#skip();
       if (token.kind === "end" && !braces) break;
       if (token.kind === "}" && braces) break;
       const { path, value } = this.#field();
-      putField(fields, path, value);
+      put(growing, path, value);
       if (this.#separator() !== undefined) continue;
       const after = this.#skip();
       if (after.kind === (braces ? "}" : "end")) break;
@@ -109,7 +109,7 @@ class Parser {
     }
     if (braces) this.#at += 1;
     this.#depth -= 1;
-    return objectOf(fields, false, this.#origin(line));
+    return grown(growing);
   }
 
   #field(): Field {
@@ -229,15 +229,47 @@ class Parser {
   }
 }
 
+/**
+ * An object that more is added to: to make a node of it for each key that comes would take time by the square of their
+ * number, and texts with a whole path for each key are common.
+ */
+interface Growing {
+  readonly fields: Map<string, HoconNode | Growing>;
+  readonly origin: Origin | undefined;
+}
+
 /** Puts a value under a path of an object that is being read: the later one lies on top. */
-function putField(fields: Map<string, HoconNode>, path: readonly string[], value: HoconNode): void {
-  const [key = "", ...rest] = path;
-  const wrapped = rest.reduceRight<HoconNode>(
-    (inner, name) => objectOf(new Map([[name, inner]]), false, value.origin),
-    value,
-  );
-  const existing = fields.get(key);
-  fields.set(key, existing === undefined ? wrapped : withFallback(wrapped, existing));
+function put({ fields }: Growing, [key = "", ...rest]: readonly string[], value: HoconNode): void {
+  const below = fields.get(key);
+  const inner =
+    rest.length > 0 || (value.kind === "object" && !value.sealed) ? openedAt(below, value) : undefined;
+  if (inner === undefined) {
+    const top = rest.reduceRight(
+      (node, name) => objectOf(new Map([[name, node]]), false, value.origin),
+      value,
+    );
+    fields.set(key, below === undefined ? top : withFallback(top, grown(below)));
+    return;
+  }
+  fields.set(key, inner);
+  if (rest.length > 0) put(inner, rest, value);
+  else if (value.kind === "object") for (const [name, node] of value.fields) put(inner, [name], node);
+}
+
+/** What is there, so that a value's fields can be put into it; undefined where they cannot. */
+function openedAt(below: HoconNode | Growing | undefined, { origin }: HoconNode): Growing | undefined {
+  if (below === undefined) return { fields: new Map(), origin };
+  if (!("kind" in below)) return { fields: below.fields, origin: origin ?? below.origin };
+  if (below.kind !== "object" || below.sealed) return undefined;
+  return { fields: new Map(below.fields), origin: origin ?? below.origin };
+}
+
+function grown(object: Growing): ObjectNode;
+function grown(object: HoconNode | Growing): HoconNode;
+function grown(object: HoconNode | Growing): HoconNode {
+  if ("kind" in object) return object;
+  const fields = new Map([...object.fields].map(([key, inner]) => [key, grown(inner)] as const));
+  return objectOf(fields, false, object.origin);
 }
 
 function isIgnorable(token: Token): boolean {

@@ -82,6 +82,16 @@ describe("parseHocon()", () => {
     expect(performance.now() - began).toBeLessThan(2_000);
   });
 
+  it.each([
+    ["a whole path for each key", (n: number) => `a.b.k${n} = ${n}`],
+    ["the same object opened for each key", (n: number) => `a { b { k${n} = ${n} } }`],
+  ])("reads twenty thousand fields with %s", (_, line) => {
+    const text = Array.from({ length: 20_000 }, (_, n) => line(n)).join("\n");
+    const fields = getAt(parseHocon(text, "x"), ["a", "b"]);
+    expect(fields).toMatchObject({ kind: "object", resolved: true });
+    expect(getAt(parseHocon(text, "x"), ["a", "b", "k19999"])).toMatchObject({ text: "19999" });
+  });
+
   it("lets no key reach a prototype", () => {
     const root = resolve(parseHocon("__proto__.polluted = 1, constructor.prototype.polluted = 1", "x"));
     expect(({} as Record<string, unknown>)["polluted"]).toBeUndefined();

@@ -50,6 +50,14 @@ function checkLeaf(path: readonly string[], value: HoconNode, schemas: ObjectNod
     return true;
   }
   if (standard === undefined || standard.kind === "null") return false;
+  const above = keyAbove(schemas, path);
+  if (above !== undefined)
+    throw mismatch(
+      path,
+      value,
+      standard,
+      `nothing can be below ${renderPath(above)}, which is ${typeName(standard)}`,
+    );
   if (value.kind === standard.kind) return true;
   const quoted = standard.kind === "string" ? "; put it in double quotes" : "";
   throw mismatch(
@@ -74,6 +82,15 @@ function fits(value: HoconNode, type: string): boolean {
   return (type.endsWith("[]") ? asList(value, item) : item(value)) !== undefined;
 }
 
+/** The key above, if it has a value that is no object. */
+function keyAbove(schemas: ObjectNode, path: readonly string[]): readonly string[] | undefined {
+  for (let length = 1; length < path.length; length++) {
+    const node = getAt(schemas, path.slice(0, length));
+    if (node !== undefined && node.kind !== "object") return path.slice(0, length);
+  }
+  return undefined;
+}
+
 /** The schema's value; the value above the key if that is no object, so that nothing can be below it. */
 function defaultAt(schemas: ObjectNode, path: readonly string[]): HoconNode | undefined {
   let node: HoconNode | undefined = schemas;
@@ -84,15 +101,24 @@ function defaultAt(schemas: ObjectNode, path: readonly string[]): HoconNode | un
   return node;
 }
 
+function whatIsThere(standard: HoconNode): string {
+  return standard.kind === "object"
+    ? 'Set one of the keys below it; "mn-conf doc" lists them'
+    : `The schema's default is ${inOneLine(standard)}`;
+}
+
+function inOneLine(node: HoconNode): string {
+  return render(node, { json: true }).replace(/\s+/g, " ").trim();
+}
+
 function mismatch(
   path: readonly string[],
   value: HoconNode,
   standard: HoconNode | undefined,
   why: string,
 ): HoconError {
-  const text = (node: HoconNode): string => render(node, { json: true }).replace(/\s+/g, " ").trim();
-  const shown = isSecretKey(path) ? "" : ` = ${text(value)}`;
+  const shown = path.some((key) => isSecretKey([key])) ? "" : ` = ${inOneLine(value)}`;
   const where = value.origin === undefined ? "" : ` (${value.origin.source}, line ${value.origin.line})`;
-  const fallback = standard === undefined ? "" : `. The schema's default is ${text(standard)}`;
+  const fallback = standard === undefined ? "" : `. ${whatIsThere(standard)}`;
   return new HoconError("type", `Cannot set ${renderPath(path)}${shown}${where}: ${why}${fallback}`);
 }

@@ -91,6 +91,18 @@ describe("mn-conf set", () => {
     expect((await run("set", `${M}.shared_secret : 12345`)).err).not.toContain("12345");
   });
 
+  it("says that nothing can be below a value, and what an object is instead of all that it holds", async () => {
+    const below = await run("set", `${M}.enabled.x : true`);
+    expect(below.err).toContain(`nothing can be below ${M}.enabled, which is a boolean`);
+    const secret = await run("set", `${M}.shared_secret.x : "hunter2"`);
+    expect(secret).toMatchObject({ code: 4 });
+    expect(secret.err).not.toContain("hunter2");
+    const object = await run("set", `${M} : 5`);
+    expect(object.err).toMatch(
+      /should be an object\. Set one of the keys below it; "mn-conf doc" lists them$/m,
+    );
+  });
+
   it("takes options before and after the words, and standard input", async () => {
     await run("set", "a:1", "-t", "default");
     await run("set", "--template", "default", "b", ":", "abc#def");

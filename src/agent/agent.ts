@@ -36,6 +36,8 @@ export class Agent {
   refusal: string | undefined;
   /** Which server the NSDB was lost with, and why; undefined while it is there. */
   nsdbLoss: string | undefined;
+  /** Why the NSDB cannot be read although a server answers, as a sentence. */
+  nsdbIsAway: string | undefined;
   firewall: readonly string[] = [];
   #turn: Promise<void> = Promise.resolve();
   #retry: NodeJS.Timeout | undefined;
@@ -73,11 +75,23 @@ export class Agent {
     this.configProblems = problems;
   }
 
+  tellAway(reason: string | undefined): void {
+    this.nsdbIsAway = reason;
+    if (reason !== undefined)
+      this.parts.log.warn({ reason }, `the NSDB cannot be read: ${this.#meanwhile()}`);
+    else this.parts.log.info({}, "the NSDB can be read again");
+  }
+
+  #meanwhile(): string {
+    return this.config === undefined
+      ? "nothing is changed, and nobody listens, before the configuration is known"
+      : "guests are served from what was read last";
+  }
+
   tellSession(state: SessionState, detail: string | undefined): void {
     if (state === "suspended") {
       this.nsdbLoss = detail ?? "no reason is known";
-      const message = "the NSDB is lost: guests are served from what was read last";
-      this.parts.log.warn({ reason: this.nsdbLoss }, message);
+      this.parts.log.warn({ reason: this.nsdbLoss }, `the NSDB is lost: ${this.#meanwhile()}`);
     } else if (state === "connected") {
       this.nsdbLoss = undefined;
       this.parts.log.info({ server: detail }, "the NSDB is back: everything is read again");

@@ -22,7 +22,7 @@ export interface LeveledLogger extends Logger {
  *
  * @source measured: pino 10, async destinations lose buffered lines on SIGTERM
  */
-export function openLog(stream: DestinationStream = destination({ dest: 1, sync: true })): LeveledLogger {
+export function openLog(stream: DestinationStream = standardOutput()): LeveledLogger {
   const logger = pino(
     {
       base: null,
@@ -41,4 +41,11 @@ export function openLog(stream: DestinationStream = destination({ dest: 1, sync:
       logger.level = level;
     },
   };
+}
+
+const MOST_UNWRITTEN_BYTES = 1 << 20;
+
+/** Where it cannot be written, because a disk is full or nobody reads, lines are lost: guests are served all the same. */
+function standardOutput(): DestinationStream {
+  return destination({ dest: 1, sync: true, maxLength: MOST_UNWRITTEN_BYTES }).on("error", () => undefined);
 }

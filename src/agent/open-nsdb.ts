@@ -9,6 +9,8 @@ export interface NsdbOptions {
   readonly hostIdFile?: string;
   /** Make a host id where there is none. */
   readonly createHostId?: boolean;
+  /** Whether what is missing is acted upon, so that a database without its root must not count as an empty one. */
+  readonly rootMustExist?: boolean;
 }
 
 /**
@@ -20,5 +22,5 @@ export async function openNsdb(options: NsdbOptions): Promise<{ store: Store; ho
   const { url, warnings } = resolveNsdb(options.nsdb, process.env);
   for (const warning of warnings) process.stderr.write(`mn-metadata: ${warning}\n`);
   const hostId = (options.createHostId ? createHostId : readHostId)(options.hostIdFile);
-  return { store: await openStore(url), hostId };
+  return { store: await openStore(url, { rootMustExist: options.rootMustExist ?? false }), hostId };
 }

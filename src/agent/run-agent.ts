@@ -24,10 +24,17 @@ export async function runAgent(parts: AgentParts, signal: AbortSignal): Promise<
         "/explain": (query) => explain(agent, query.get("what") ?? "", query.has("probe")),
       }),
     );
-    const config = await watchConfig(parts.store, parts.hostId, {
+    const reading = watchConfig(parts.store, parts.hostId, {
       onConfig: (next) => void agent.follow(next),
       onProblems: (problems) => agent.tellProblems(problems),
+      onAway: (reason) => agent.tellAway(reason),
     });
+    // However long the NSDB takes, whoever wants to stop us does not wait for it.
+    const config = await Promise.race([reading, aborted(signal)]);
+    if (config === undefined) {
+      parts.log.info({ signal: String(signal.reason) }, "stopping; the NSDB was not read yet");
+      return;
+    }
     opened.add(() => config.close());
     opened.add(() => agent.stop());
     await agent.begin(config.current);

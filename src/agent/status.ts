@@ -1,3 +1,4 @@
+import { modelPath } from "../nsdb/paths.ts";
 import type { Agent } from "./agent.ts";
 import type { PortRow } from "./port-row.ts";
 import type { ProxyStatus } from "./proxy/proxy.ts";
@@ -19,7 +20,8 @@ export interface AgentStatus {
   /** False when the NSDB has no `Host` object of that id, so that no port is bound here. */
   readonly hostIsKnown: boolean;
   readonly nsdb: { readonly url: string; readonly session: string };
-  readonly enabled: boolean;
+  /** Null before the configuration has been read. */
+  readonly enabled: boolean | null;
   readonly inSync: boolean;
   readonly ports: { readonly served: number; readonly idle: number; readonly failing: number };
   /** Sentences, each something to look at; empty when all is well. */
@@ -35,11 +37,11 @@ export function agentStatus(agent: Agent): AgentStatus {
   const { parts, service, config } = agent;
   const reconcile = service?.reconcileStatus();
   const attention = attentionOf(agent);
-  const enabled = config?.enabled ?? false;
+  const enabled = config?.enabled ?? null;
   const inSync = reconcile?.inSync ?? false;
   const isUnwell = attention.length > 0 || agent.refusal !== undefined;
   return {
-    state: !enabled ? "idle" : isUnwell ? "degraded" : inSync ? "serving" : "starting",
+    state: enabled === false ? "idle" : isUnwell ? "degraded" : inSync ? "serving" : "starting",
     version: parts.version,
     pid: process.pid,
     hostId: parts.hostId,
@@ -60,14 +62,29 @@ export function agentStatus(agent: Agent): AgentStatus {
   };
 }
 
-function attentionOf({ service, configProblems, refusal, nsdbLoss, firewall }: Agent): readonly string[] {
+function attentionOf({
+  parts,
+  service,
+  config,
+  configProblems,
+  refusal,
+  nsdbLoss,
+  nsdbIsAway,
+  firewall,
+}: Agent): readonly string[] {
   const reconcile = service?.reconcileStatus();
+  const meanwhile =
+    config === undefined
+      ? "nothing is changed before the configuration is known"
+      : "guests are served from what was read last";
+  const hostObject = modelPath("Host", parts.hostId);
+  const ofHost = service?.snapshot.problems.filter(({ znode }) => znode === hostObject) ?? [];
   return [
     ...(refusal === undefined ? [] : [refusal]),
     ...configProblems.map(({ sentence }) => sentence),
-    ...(nsdbLoss === undefined
-      ? []
-      : [`the NSDB cannot be reached (${nsdbLoss}): guests are served from what was read last`]),
+    ...(nsdbLoss === undefined ? [] : [`the NSDB cannot be reached (${nsdbLoss}): ${meanwhile}`]),
+    ...(nsdbIsAway === undefined ? [] : [`the NSDB cannot be read: ${meanwhile}. ${nsdbIsAway}`]),
+    ...ofHost.map(({ znode, reason }) => `"${znode}" cannot be used, so ports stay as they were: ${reason}`),
     ...(reconcile?.broken === undefined
       ? []
       : [`the kernel could not be brought in line: ${reconcile.broken}`]),
@@ -107,6 +124,12 @@ export function portRows({ service }: Agent): readonly PortRow[] {
     }));
 }
 
+const ENABLED: Readonly<Record<string, string>> = {
+  true: "yes",
+  false: "no: nothing is plumbed; mn-conf set 'agent.openstack.metadata.enabled : true' -t default",
+  null: "not known yet: the configuration has not been read",
+};
+
 /** The status as a screen for a person. */
 export function statusScreen(status: AgentStatus): string {
   const { ports, proxy } = status;
@@ -114,7 +137,7 @@ export function statusScreen(status: AgentStatus): string {
     `mn-metadata ${status.version} is ${status.state.toUpperCase()} (pid ${status.pid}, up ${duration(status.uptimeSeconds)})`,
     `host      ${status.hostId}${status.hostIsKnown ? "" : " (not in the NSDB: no port is bound here yet)"}`,
     `nsdb      ${status.nsdb.url} (${status.nsdb.session})`,
-    `enabled   ${status.enabled ? "yes" : "no: nothing is plumbed; mn-conf set 'agent.openstack.metadata.enabled : true' -t default"}`,
+    `enabled   ${ENABLED[String(status.enabled)]}`,
     `in sync   ${status.inSync ? "yes" : "no"}`,
     `ports     ${ports.served} served, ${ports.idle} not served, ${ports.failing} failing`,
   ];

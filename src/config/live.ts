@@ -25,6 +25,8 @@ export interface ConfigListener {
   onConfig(config: Config): void;
   /** All that is wrong now, whenever that changes, also at first; empty when everything is well again. */
   onProblems(problems: readonly ConfigProblem[]): void;
+  /** Why the database cannot be read just now, also before the first configuration; undefined once it can. */
+  onAway?(reason: string | undefined): void;
 }
 
 /** The configuration of this host, followed. */
@@ -88,6 +90,7 @@ export async function watchConfig(
         reject(error);
         layers.close();
       },
+      onAway: (reason) => listener.onAway?.(reason),
     });
   });
 }
@@ -97,6 +100,8 @@ interface LayersListener {
   onChange(effective: Effective): void;
   /** A read failed; it is tried again. */
   onError(error: NsdbError): void;
+  /** Whether all can be read has changed: why not. */
+  onAway?(reason: string | undefined): void;
 }
 
 interface Layer {
@@ -125,6 +130,8 @@ class LiveLayers {
   readonly #layers = new Map<string, Layer>();
   /** The znodes that refuse to be read now. */
   readonly #refused = new Map<string, ConfigProblem>();
+  /** The znodes that cannot be read for what passes by itself. */
+  readonly #away = new Set<string>();
   readonly #watches = new Map<string, Watch>();
   readonly #fixed: readonly string[];
   readonly #check: NodeJS.Timeout;
@@ -197,6 +204,7 @@ class LiveLayers {
       this.#watches.delete(path);
       this.#layers.delete(path);
       this.#refused.delete(path);
+      this.#tellAway(path, undefined);
     }
     for (const path of wanted) {
       if (this.#watches.has(path)) continue;
@@ -241,10 +249,19 @@ class LiveLayers {
 
   #failed(path: string, error: NsdbError | undefined): void {
     if (error !== undefined) this.#listener.onError(error);
+    this.#tellAway(path, error);
     if (this.#closed || error?.message === this.#refused.get(path)?.reason) return;
     if (error === undefined) this.#refused.delete(path);
     else if (!error.passesByItself) this.#refused.set(path, this.#refusal(path, error));
     this.#follow();
+  }
+
+  #tellAway(path: string, error: NsdbError | undefined): void {
+    const wasAway = this.#away.size > 0;
+    if (error?.passesByItself) this.#away.add(path);
+    else this.#away.delete(path);
+    const isAway = this.#away.size > 0;
+    if (!this.#closed && isAway !== wasAway) this.#listener.onAway?.(error?.message);
   }
 
   #refusal(path: string, { message: reason }: NsdbError): ConfigProblem {

@@ -1,6 +1,20 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { type FileHandle, mkdir, open, rename, rm, rmdir, stat, unlink, writeFile } from "node:fs/promises";
+import type { Stats } from "node:fs";
+import {
+  chmod,
+  chown,
+  type FileHandle,
+  mkdir,
+  open,
+  realpath,
+  rename,
+  rm,
+  rmdir,
+  stat,
+  unlink,
+  writeFile,
+} from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { CONTENT_FILE, contentVersion, isErrno, readChildren, readContent } from "./directory-tree.ts";
 import { NsdbError } from "./error.ts";
@@ -100,10 +114,12 @@ async function carryOut(folder: string, outcome: Outcome): Promise<void> {
     // Children first: theirs is what makes a folder of a parent that is a file.
     for (const [path, data] of [...outcome].sort(([a], [b]) => b.length - a.length)) {
       if (data === undefined) continue;
-      const file = await placeFor(folder, path);
+      // What a symlink leads to is what is meant.
+      const place = await placeFor(folder, path);
+      const file = await realpath(place).catch(() => place);
       const temporary = join(dirname(file), `.new-${process.pid}-${prepared.length}`);
-      await writeFile(temporary, data, { flush: true });
       prepared.push({ temporary, file });
+      await writeAs(temporary, data, await stat(file).catch(() => undefined));
     }
     for (const { temporary, file } of prepared) await rename(temporary, file);
   } finally {
@@ -113,6 +129,17 @@ async function carryOut(folder: string, outcome: Outcome): Promise<void> {
     .filter((path) => gone(outcome, path))
     .sort((a, b) => b.length - a.length);
   for (const path of deepestFirst) await remove(join(folder, path));
+}
+
+/**
+ * With the mode and owner of what it replaces. What is new is for its owner alone: the configuration has the secret
+ * that signs for every guest.
+ */
+async function writeAs(file: string, data: Buffer, before: Stats | undefined): Promise<void> {
+  await writeFile(file, data, { flush: true, mode: 0o600 });
+  if (before === undefined) return;
+  await chown(file, before.uid, before.gid);
+  await chmod(file, before.mode & 0o7777);
 }
 
 /** The file that holds a znode's data; its parents are made folders where they are missing, or are files. */

@@ -39,6 +39,7 @@ export function parseNsdbUrl(text: string): NsdbUrl {
   if (!text.startsWith(scheme)) throw notAnUrl(text, `it should be ${FORMS}`);
   const rest = text.slice(scheme.length);
   const slash = rest.indexOf("/");
+  if (/[/@].*@/.test(rest)) throw new NsdbError("usage", UNESCAPED);
   const authority = slash === -1 ? rest : rest.slice(0, slash);
   const at = authority.lastIndexOf("@");
   return {
@@ -48,6 +49,9 @@ export function parseNsdbUrl(text: string): NsdbUrl {
     digest: at === -1 ? undefined : parseDigest(authority.slice(0, at)),
   };
 }
+
+const UNESCAPED =
+  'Cannot read the credentials of the NSDB URL: a "/" or "@" in a user or password must be written %2F or %40';
 
 /** The URL as text for people: credentials are left out. */
 export function formatNsdbUrl(url: NsdbUrl): string {
@@ -117,5 +121,5 @@ function directoryUrl(text: string): NsdbUrl {
 }
 
 function notAnUrl(text: string, why: string): NsdbError {
-  return new NsdbError("usage", `Cannot use "${text.replace(/[^/@]*@/, "")}" as an NSDB URL: ${why}`);
+  return new NsdbError("usage", `Cannot use "${text.replace(/.*@/s, "…@")}" as an NSDB URL: ${why}`);
 }

@@ -21,11 +21,18 @@ export interface ZookeeperOptions {
   readonly operationTimeoutMs?: number;
   /** A server that is silent for two thirds of it is left for another; the servers have bounds of their own. */
   readonly sessionTimeoutMs?: number;
+  /** A tree without its root key is away, not empty: for those who act on what is missing. */
+  readonly rootMustExist?: boolean;
 }
 
 type ZookeeperUrl = Extract<NsdbUrl, { readonly kind: "zookeeper" }>;
 
-const DEFAULTS = { connectTimeoutMs: 8_000, operationTimeoutMs: 10_000, sessionTimeoutMs: 10_000 };
+const DEFAULTS = {
+  connectTimeoutMs: 8_000,
+  operationTimeoutMs: 10_000,
+  sessionTimeoutMs: 10_000,
+  rootMustExist: false,
+};
 /** More only lengthens the package's queues. @source measured: 100,000 in flight halve the rate */
 const MOST_IN_FLIGHT = 1_000;
 /** How often missing parents are made when somebody else makes and removes them at the same time. */
@@ -38,6 +45,7 @@ export class ZookeeperStore implements Store {
   readonly #root: string;
   readonly #session: ZookeeperSession;
   readonly #operationTimeoutMs: number;
+  readonly #rootMustExist: boolean;
   #inFlight = 0;
   readonly #waiting: (() => void)[] = [];
 
@@ -63,6 +71,7 @@ export class ZookeeperStore implements Store {
     this.url = formatNsdbUrl(url);
     this.#root = url.rootKey === "/" ? "" : url.rootKey;
     this.#operationTimeoutMs = options.operationTimeoutMs;
+    this.#rootMustExist = options.rootMustExist && this.#root !== "";
     this.#session = new ZookeeperSession(url.hosts, {
       digest: url.digest,
       sessionTimeoutMs: options.sessionTimeoutMs,
@@ -87,6 +96,7 @@ export class ZookeeperStore implements Store {
     return this.#read(path, async (send) => {
       for (;;) {
         const found = await send(readData(full, watcher));
+        if (found === undefined) await this.#lookForRoot(send);
         if (found !== undefined || watcher === undefined) return found;
         if (!(await send(watchExistence(full, watcher)))) return undefined;
         // It came to be between the two.
@@ -100,6 +110,7 @@ export class ZookeeperStore implements Store {
     return this.#read(path, async (send) => {
       for (;;) {
         const found = await send(readChildren(full, watcher));
+        if (found === undefined) await this.#lookForRoot(send);
         if (found !== undefined || watcher === undefined) return found;
         if (!(await send(watchExistence(full, watcher)))) return undefined;
       }
@@ -177,6 +188,15 @@ export class ZookeeperStore implements Store {
           throw this.#failure("read", path, error);
       }
     }
+  }
+
+  /** A server that lost its data, or a root key with a slip in it, must not look like a cloud whose objects were all deleted. */
+  async #lookForRoot(send: <R>(request: Request<R>) => Promise<R>): Promise<void> {
+    if (!this.#rootMustExist || (await send(readData(this.#root, undefined))) !== undefined) return;
+    throw new NsdbError(
+      "unreachable",
+      `Cannot read ${this.url}: ZooKeeper has no "${this.#root}"; see whether it lost its data, and name the right root key with --nsdb. Where this is a new database, "mn-conf deploy" begins it`,
+    );
   }
 
   async #connection(deadline: number, path: string): Promise<ZookeeperConnection> {

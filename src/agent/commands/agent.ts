@@ -21,7 +21,7 @@ export async function agentCommand(
   const log = openLog();
   const opened = new Releases();
   try {
-    const { store, hostId } = await openNsdb({ ...options, createHostId });
+    const { store, hostId } = await openNsdb({ ...options, createHostId, rootMustExist: true });
     opened.add(() => store.close());
     const datapath = openDatapath();
     opened.add(() => datapath.close());

@@ -1,6 +1,7 @@
 import { readConfig } from "../../config/live.ts";
 import { LinkTable } from "../../datapath/links.ts";
 import { openDatapath } from "../../datapath/open-datapath.ts";
+import { modelPath } from "../../nsdb/paths.ts";
 import type { Store } from "../../nsdb/store.ts";
 import { openNsdb } from "../open-nsdb.ts";
 import type { GlobalOptions } from "../options.ts";
@@ -18,7 +19,7 @@ import { Topology } from "../topology/topology.ts";
 export async function planCommand(options: GlobalOptions): Promise<void> {
   const opened = new Releases();
   try {
-    const { store, hostId } = await openNsdb(options);
+    const { store, hostId } = await openNsdb({ ...options, rootMustExist: true });
     opened.add(() => store.close());
     const config = await readConfig(store, hostId);
     const datapath = openDatapath();
@@ -53,12 +54,23 @@ export async function planCommand(options: GlobalOptions): Promise<void> {
   }
 }
 
+/** @throws {Error} Where this host's object cannot be used, or the NSDB takes too long. */
 function readTopology(store: Store, hostId: string): Promise<TopologySnapshot> {
-  return new Promise((resolve) => {
-    const topology = new Topology(store, hostId, (snapshot) => {
-      if (!snapshot.inSync) return;
+  return new Promise((resolve, reject) => {
+    const end = (how: () => void): void => {
+      clearTimeout(timer);
       topology.close();
-      resolve(snapshot);
+      how();
+    };
+    const topology = new Topology(store, hostId, (snapshot) => {
+      const ofHost = snapshot.problems.find(({ znode }) => znode === modelPath("Host", hostId));
+      if (snapshot.inSync) end(() => resolve(snapshot));
+      else if (ofHost !== undefined)
+        end(() => reject(new Error(`Cannot plan: "${ofHost.znode}": ${ofHost.reason}`)));
     });
+    const tooLong = new Error(`Cannot plan: ${store.url} was not read within ${READ_MS / 1_000} s`);
+    const timer = setTimeout(() => end(() => reject(tooLong)), READ_MS);
   });
 }
+
+const READ_MS = 30_000;

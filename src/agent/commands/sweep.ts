@@ -23,8 +23,8 @@ export async function sweepCommand({ runFolder }: GlobalOptions): Promise<void> 
 async function refuseBesideAnAgent(socketPath: string): Promise<void> {
   let pid: number;
   try {
-    const status = await askAgent<{ pid: number; enabled: boolean }>(socketPath, "/status");
-    if (!status.enabled) return;
+    const status = await askAgent<{ pid: number; enabled: boolean | null }>(socketPath, "/status");
+    if (status.enabled === false) return;
     pid = status.pid;
   } catch (error) {
     if (error instanceof ControlError && error.code === "not-running") return;

@@ -78,6 +78,7 @@ export class Topology {
       return;
     }
     try {
+      if (znode.data.length === 0) throw new Error("it is empty: somebody is writing it, or failed to");
       const portIds = this.#hostDecoder.decode(znode.data).portIds;
       this.#host = { read: true, known: true };
       this.#follow(portIds);
@@ -221,7 +222,7 @@ class Entry {
     if (error === undefined) this.#refusals.delete(path);
     else this.#refusals.set(path, { znode: path, reason: error.message });
     // One object that keeps us out costs its own port, and must not keep the host from being in sync.
-    if (error?.code === "denied" && !this.#objects.has(path)) this.#objects.set(path, undefined);
+    if (error !== undefined && !this.#objects.has(path)) this.#objects.set(path, undefined);
     this.#join();
   }
 

@@ -124,11 +124,7 @@ class Parser {
       );
     if (separator.kind === ":" || separator.kind === "=" || adds) this.#at += 1;
     else if (separator.kind !== "{")
-      throw new HoconError(
-        "syntax",
-        expected(`"=", ":" or "{" after the key "${renderPath(path)}"`, separator),
-        separator.line,
-      );
+      throw new HoconError("syntax", expected('"=", ":" or "{" after a key', separator), separator.line);
     this.#around.push(...path);
     if (this.#around.length > MAX_DEPTH)
       throw new HoconError("limit", `keys are nested more than ${MAX_DEPTH} deep`, separator.line);

@@ -1,5 +1,5 @@
 import { mapNamed, PORT_CHAIN_PREFIX, TABLE } from "./base-ruleset.ts";
-import type { Element, Fact, PortChain } from "./fact.ts";
+import { type Element, elementComment, type Fact, type PortChain } from "./fact.ts";
 import { addressBytes, attribute, macBytes, nested, networkOrder, textAttribute } from "./netlink-bytes.ts";
 import { portRules } from "./port-rules.ts";
 import { byMap, chainComment } from "./script.ts";
@@ -113,13 +113,15 @@ function elementsOf(type: number, flags: number, facts: readonly Fact[]): readon
   }));
 }
 
-function elementBytes({ map, key, data, portId }: Element, isDelete: boolean): Buffer {
+function elementBytes(element: Element, isDelete: boolean): Buffer {
+  const { map, key, data } = element;
+  const comment = elementComment(element);
   const { keyTypes, dataType } = typesOf(map);
   const value = Buffer.concat(keyTypes.map((type, at) => bytesOf(type, key[at] ?? "")));
   const parts = [nested(ELEMENT.key, attribute(DATA_VALUE, value))];
   if (!isDelete && data !== undefined && dataType !== undefined)
     parts.push(nested(ELEMENT.data, attribute(DATA_VALUE, bytesOf(dataType, data))));
-  if (!isDelete && portId !== undefined) parts.push(commentOf(ELEMENT.userdata, portId));
+  if (!isDelete && comment !== undefined) parts.push(commentOf(ELEMENT.userdata, comment));
   return nested(LIST_ELEM, ...parts);
 }
 

@@ -5,13 +5,26 @@ import type { Identity, Plumbing } from "./plumbing.ts";
 /** One thing of a port that the kernel holds: desired and observed are compared as sets of these. */
 export type Fact = Element | PortChain;
 
-/** An element of one of our maps; `data` is undefined in a set, `portId` is its comment where it has one. */
+/** An element of one of our maps; `data` is undefined in a set, `portId` and `heldFor` are its comment where it has one. */
 export interface Element {
   readonly kind: "element";
   readonly map: string;
   readonly key: readonly string[];
   readonly data: string | undefined;
   readonly portId: string | undefined;
+  /** See {@link Identity}. */
+  readonly heldFor?: string;
+}
+
+/** The comment that an element carries in the kernel. */
+export function elementComment({ portId, heldFor }: Element): string | undefined {
+  return portId === undefined || heldFor === undefined ? portId : `${portId} ${heldFor}`;
+}
+
+/** What {@link elementComment} made a comment of. */
+export function readElementComment(comment: unknown): Pick<Element, "portId" | "heldFor"> {
+  const [portId, heldFor] = typeof comment === "string" ? comment.split(" ") : [];
+  return { portId, ...(heldFor === undefined ? {} : { heldFor }) };
 }
 
 /** The base chain on a guest's interface. */
@@ -33,7 +46,7 @@ export function factId(fact: Fact): string {
 
 /** What a fact says about it. */
 export function factValue(fact: Fact): string {
-  if (fact.kind === "element") return `${fact.data} ${fact.portId}`;
+  if (fact.kind === "element") return `${fact.data} ${elementComment(fact)}`;
   return `${fact.interfaceName} ${fact.ifindex} ${fact.twinOf} ${fact.isIpv6Only}`;
 }
 
@@ -55,25 +68,26 @@ export function factsOf(plumbing: Plumbing): readonly Fact[] {
   const isIpv6Only = isForAnyIpv4(plumbing);
   const mark = String(ifindex);
   const twin = twinPrefixOf(forIpv6.number);
-  const element = (map: string, key: readonly string[], data?: string, comment?: string): Element => ({
+  const element = (map: string, key: readonly string[], data?: string): Element => ({
     kind: "element",
     map,
     key,
     data,
-    portId: comment,
+    portId: undefined,
   });
   return [
     { kind: "chain", portId, interfaceName, ifindex, twinOf: forIpv6.number, isIpv6Only },
     element("guest_mac6", [twin], mac),
     element("guest_mark6", [twin], mark),
     ...(isIpv6Only ? [element("only6", [interfaceName])] : []),
-    ...identities.flatMap(({ number, fixedAddress }) => {
+    ...identities.flatMap(({ number, fixedAddress, heldFor }) => {
+      const owner = { portId, ...(heldFor === undefined ? {} : { heldFor }) };
       const linkLocal = linkLocalOf(number);
       const [map, address] = isIPv4(fixedAddress)
         ? ["ident", fixedAddress]
         : ["ident6", canonicalIpv6(fixedAddress)];
       return [
-        element(map, [interfaceName, address], linkLocal, portId),
+        { ...element(map, [interfaceName, address], linkLocal), ...owner },
         element("guest_mac", [linkLocal], mac),
         element("guest_mark", [linkLocal], mark),
         ...(map === "ident" ? [element("guest_ip", [linkLocal], fixedAddress)] : []),
@@ -124,7 +138,7 @@ export function isSamePlumbing(a: Plumbing, b: Plumbing): boolean {
 }
 
 function isSameIdentity(a: Identity, b: Identity): boolean {
-  if (a.number !== b.number) return false;
+  if (a.number !== b.number || a.heldFor !== b.heldFor) return false;
   if (a.fixedAddress === b.fixedAddress) return true;
   return (
     isIPv6(a.fixedAddress) &&
@@ -160,7 +174,8 @@ export function whyInvalid({
     return `${cannot}: ifindex "${ifindex}" must be a positive integer`;
   if (!MAC.test(mac)) return `${cannot}: MAC "${mac}" must look like fa:16:3e:00:00:01`;
   if (identities.length === 0) return `${cannot}: it has no fixed address`;
-  for (const { number, fixedAddress } of identities) {
+  for (const { number, fixedAddress, heldFor } of identities) {
+    if (!/^[0-9a-f]{0,32}$/.test(heldFor ?? "")) return `${cannot}: "${heldFor}" must be hex digits`;
     if (!Number.isInteger(number) || number < 1 || number > NUMBER_COUNT) {
       return `${cannot}: number "${number}" must be from 1 to ${NUMBER_COUNT}`;
     }

@@ -8,6 +8,7 @@ import {
   factValue,
   isForAnyIpv4,
   type PortChain,
+  readElementComment,
   wayOut,
 } from "./fact.ts";
 import { numberOf } from "./link-local.ts";
@@ -120,7 +121,6 @@ function elementsOf(map: string, kind: "map" | "set", listed: unknown): readonly
     const value = wrapped["val"];
     const key =
       isObject(value) && Array.isArray(value["concat"]) ? (value["concat"] as readonly unknown[]) : [value];
-    const comment = wrapped["comment"];
     // nft prints the name of whatever has that index now; we always write the key itself.
     const data = map === "interface" && typeof right === "string" ? key[0] : right;
     return {
@@ -128,7 +128,7 @@ function elementsOf(map: string, kind: "map" | "set", listed: unknown): readonly
       map,
       key: key.map(text),
       data: data === undefined ? undefined : text(data),
-      portId: typeof comment === "string" ? comment : undefined,
+      ...readElementComment(wrapped["comment"]),
     };
   });
 }
@@ -188,7 +188,8 @@ function plumbingOf(owned: readonly Fact[]): Plumbing | undefined {
     if (fact.kind !== "element" || fact.portId === undefined || fact.data === undefined) return [];
     const [, fixedAddress] = fact.key;
     const number = numberOf(fact.data);
-    return number === undefined || fixedAddress === undefined ? [] : [{ number, fixedAddress }];
+    if (number === undefined || fixedAddress === undefined) return [];
+    return [{ number, fixedAddress, ...(fact.heldFor === undefined ? {} : { heldFor: fact.heldFor }) }];
   });
   if (identities.length === 0) return undefined;
   // The one that serves IPv6 first: order is how a plumbing says which that is.

@@ -26,4 +26,9 @@ export interface Identity {
   readonly number: number;
   /** The guest's own address, IPv4 dotted or IPv6 in canonical lower case; it overlaps between networks. */
   readonly fixedAddress: string;
+  /**
+   * For whom: an opaque word of hex digits, the same for the same guest. Kept in the kernel, so that an agent that finds
+   * the number there can tell whether the port is another's by now.
+   */
+  readonly heldFor?: string;
 }

@@ -1,5 +1,5 @@
 import { addElements, DELIVER, INTERFACE_MAC, nameMap, PORT_CHAIN_PREFIX, TABLE } from "./base-ruleset.ts";
-import type { Element, Fact, PortChain } from "./fact.ts";
+import { type Element, elementComment, type Fact, type PortChain } from "./fact.ts";
 import { linkLocalOf, METADATA_TCP_PORT, twinPrefixOf } from "./link-local.ts";
 
 /** The lines of an nft script that take some facts away and put others in; flat, because blocks cost nft 20 times the memory. */
@@ -70,7 +70,8 @@ export function byMap<T>(
 }
 
 function elementText(element: Element): string {
-  const comment = element.portId === undefined ? "" : ` comment "${element.portId}"`;
+  const text = elementComment(element);
+  const comment = text === undefined ? "" : ` comment "${text}"`;
   const data = element.data === undefined ? "" : ` : ${element.data}`;
   return `${keyText(element)}${comment}${data}`;
 }

@@ -87,6 +87,20 @@ export function describeDatapath(name: string, makeWorld: () => Promise<World>):
       await fresh.close();
     });
 
+    test("keeps for whom a number is, also without nft, and follows when that is told for the first time", async () => {
+      const stays = await port(1, [1, "10.0.0.3"]);
+      const named = (identities: readonly Identity[]) =>
+        identities.map((one) => ({ ...one, heldFor: "0a1b2c" }));
+      const guest = await port(2, [2, "10.0.0.4"], [3, "fd00::4"]);
+      await datapath.sync([stays, guest], "exact");
+      const want = [stays, { ...guest, identities: named(guest.identities) }];
+      expect(await datapath.sync(want, "exact")).toMatchObject({ replaced: [guest.portId], failed: [] });
+      const fresh = world.open();
+      expect(sorted((await fresh.observe()).ports)).toEqual(sorted(want));
+      expect(await fresh.sync(want, "exact")).toEqual(NOTHING);
+      await fresh.close();
+    });
+
     for (const [from, before] of KINDS) {
       for (const [to, after] of KINDS) {
         if (from === to) continue;

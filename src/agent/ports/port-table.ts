@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { linkLocalOf, NUMBER_COUNT, numberOf } from "../../datapath/link-local.ts";
 import type { Plumbing } from "../../datapath/plumbing.ts";
 import type { ComputePort } from "../topology/model.ts";
@@ -48,14 +49,16 @@ export class PortTable implements TenureLookup {
   /** Takes over the numbers that an earlier run left in the kernel, for the ports that held them. */
   adopt(observed: readonly Plumbing[]): void {
     for (const { portId, interfaceName, identities } of observed) {
-      for (const { number, fixedAddress } of identities) {
+      for (const { number, fixedAddress, heldFor } of identities) {
         const holder = holderKey(portId, fixedAddress);
         if (this.#rows.has(number) || this.#numberOfHolder.has(holder)) continue;
-        this.#adopted.set(number, { holder, portId, interfaceName });
+        this.#adopted.set(number, { holder, portId, interfaceName, heldFor });
         this.#numberOfHolder.set(holder, number);
         this.#lastGiven = Math.max(this.#lastGiven, number);
       }
     }
+    // What rested when the earlier run ended is not known: numbers just behind those in use, as they were given last.
+    if (this.#adopted.size > 0) this.#lastGiven += PASSED_OVER;
   }
 
   /**
@@ -100,9 +103,11 @@ export class PortTable implements TenureLookup {
 
   #openPort(port: ComputePort, ifindex: number): Plumbing {
     const { portId, interfaceName, mac, isIpv6Only } = port;
+    const word = guestWord(port);
+    const heldFor = word === undefined ? {} : { heldFor: word };
     const identities = port.fixedAddresses.flatMap((fixedAddress) => {
       const number = this.#openIdentity(port, fixedAddress);
-      return number === undefined ? [] : [{ number, fixedAddress }];
+      return number === undefined ? [] : [{ number, fixedAddress, ...heldFor }];
     });
     return { portId, interfaceName, ifindex, mac, identities, ...(isIpv6Only ? { isIpv6Only } : {}) };
   }
@@ -111,7 +116,10 @@ export class PortTable implements TenureLookup {
     const holder = holderKey(port.portId, fixedAddress);
     let number = this.#numberOfHolder.get(holder);
     const row = number === undefined ? undefined : this.#rows.get(number);
+    const adopted = number === undefined ? undefined : this.#adopted.get(number);
     if (row !== undefined && changesHands(row.tenure, port)) number = undefined;
+    // Whoever ran before may have left sockets, and what they still send is for the guest of that time.
+    if (adopted?.heldFor !== undefined && adopted.heldFor !== guestWord(port)) number = undefined;
     if (number !== undefined && this.#options.isReserved(number)) number = undefined;
     number ??= this.#freeNumber();
     if (number === undefined) return undefined;
@@ -218,10 +226,14 @@ export interface PortTableOptions {
   readonly now: () => number;
 }
 
+/** More than come and go on a host while a number rests. */
+const PASSED_OVER = 4_096;
+
 interface Adopted {
   readonly holder: string;
   readonly portId: string;
   readonly interfaceName: string;
+  readonly heldFor: string | undefined;
 }
 
 interface Opened {
@@ -239,6 +251,11 @@ interface Row {
 
 function holderKey(portId: string, fixedAddress: string): string {
   return `${portId} ${fixedAddress}`;
+}
+
+/** What a port's guest is known by in the kernel, where it has a name. */
+function guestWord({ instanceId }: ComputePort): string | undefined {
+  return instanceId === "" ? undefined : createHash("sha256").update(instanceId).digest("hex").slice(0, 16);
 }
 
 function newTenure(number: number, port: ComputePort, fixedAddress: string): Tenure {

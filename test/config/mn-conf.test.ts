@@ -89,6 +89,11 @@ describe("mn-conf set", () => {
     expect(err).toContain(`mn-conf set '${M}.nova_metadata_url : "http://h:8775"'`);
     expect((await run("set", `${M}.shared_secret : a+b`)).err).not.toContain("a+b");
     expect((await run("set", `${M}.shared_secret : 12345`)).err).not.toContain("12345");
+    for (const slip of [`${M}.shared_secret "hunter2"`, `${M}.shared_secret : pass,hunter2`]) {
+      const ended = await run("set", slip);
+      expect(ended.code).not.toBe(0);
+      expect(ended.err).not.toContain("hunter2");
+    }
   });
 
   it("says that nothing can be below a value, and what an object is instead of all that it holds", async () => {

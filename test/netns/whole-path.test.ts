@@ -205,6 +205,25 @@ describe("the whole path: NSDB in ZooKeeper, guests on taps, nova", () => {
     await agent.serving(3);
   });
 
+  test("a root key with a slip in it takes nothing away, is told, and can be stopped", async () => {
+    await agent.stop();
+    const before = await run("nft", "list", "ruleset");
+    const strayed = new AgentProcess({
+      nsdb: `zk://${zookeeper.address}/midonett`,
+      hostIdFile: join(folder, "host-id"),
+      runFolder: join(folder, "run"),
+    });
+    strayed.start();
+    const said = (name: string) =>
+      strayed.command(name).catch((error) => String(error.stdout + error.stderr));
+    await expect.poll(() => said("status")).toMatch(/DEGRADED[\s\S]*not known yet[\s\S]*no "\/midonett"/);
+    expect(await said("sweep")).toContain("Cannot sweep while the agent runs");
+    expect(await run("nft", "list", "ruleset")).toBe(before);
+    expect(await strayed.stop()).toBe(0);
+    agent.start();
+    await agent.serving(3);
+  });
+
   test("`enabled : false` takes everything out of the kernel and says so; true serves again", async () => {
     await midonet.setKeys({ enabled: false, novaUrl: nova.url, secret: SECRET });
     await expect.poll(() => agent.command("status")).toMatch(/IDLE[\s\S]*nothing is plumbed/);

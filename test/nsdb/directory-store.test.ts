@@ -1,5 +1,16 @@
 import { readFileSync, writeFileSync } from "node:fs";
-import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import {
+  lstat,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  stat,
+  symlink,
+  writeFile,
+} from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
@@ -33,6 +44,19 @@ describe("DirectoryStore beside people and scripts", () => {
   });
 
   const content = async (path: string) => (await store.get(path))?.data.toString("utf8");
+
+  it("shows what it writes to its owner only, and leaves mode and symlink of what is there as they are", async () => {
+    await store.write([{ kind: "create", path: "/config/new", data: Buffer.from("a") }]);
+    expect((await stat(join(folder, "config/new"))).mode & 0o777).toBe(0o600);
+    const elsewhere = join(folder, ".elsewhere");
+    await writeFile(elsewhere, "b", { mode: 0o640 });
+    await symlink(elsewhere, join(folder, "config/link"));
+    const version = (await store.get("/config/link"))?.version ?? 0;
+    await store.write([{ kind: "set", path: "/config/link", data: Buffer.from("c"), version }]);
+    expect((await lstat(join(folder, "config/link"))).isSymbolicLink()).toBe(true);
+    expect(await readFile(elsewhere, "utf8")).toBe("c");
+    expect((await stat(elsewhere)).mode & 0o777).toBe(0o640);
+  });
 
   it("reads what was written by hand, and hides what editors leave", async () => {
     await mkdir(join(folder, "config/templates"), { recursive: true });

@@ -51,3 +51,16 @@ it("ZookeeperStore leaves the event loop to others while a flood of answers come
   expect(mostInOneTurn).toBeLessThanOrEqual(2 * Math.ceil(65_536 / data.length));
   await store.close();
 });
+
+it("ZookeeperStore takes a tree without its root for one that is away, where that is wished", async () => {
+  const url = parseNsdbUrl(`zk://${zookeeper.address}/lost`);
+  const [store, strict] = await Promise.all([openStore(url), openStore(url, { rootMustExist: true })]);
+  const away = { code: "unreachable", message: expect.stringContaining('ZooKeeper has no "/lost"') };
+  for (const read of [() => strict.get("/znode"), () => strict.get("/znode", () => undefined)])
+    await expect(read()).rejects.toMatchObject(away);
+  await expect(strict.children("/znode")).rejects.toMatchObject(away);
+  expect(await store.get("/znode")).toBeUndefined();
+  await store.write([{ kind: "create", path: "/other", data: Buffer.alloc(0) }]);
+  expect(await strict.get("/znode")).toBeUndefined();
+  await Promise.all([store.close(), strict.close()]);
+});

@@ -150,6 +150,16 @@ describe("`Topology`", () => {
     expect(seen.at(-1)?.problems).toEqual([]);
   });
 
+  test("keeps the ports of a host object that has been emptied", async () => {
+    await midonet.bind(port(1));
+    follow();
+    await expect.poll(newest).toEqual({ inSync: true, ports: [port(1).portId] });
+    const path = `/zoom/0/models/Host/${HOST_ID}`;
+    await midonet.put(path, "");
+    await expect.poll(() => seen.at(-1)?.problems).toMatchObject([{ znode: path }]);
+    expect(newest()).toEqual({ inSync: true, ports: [port(1).portId] });
+  });
+
   test("keeps the ports of a host object that can no longer be read", async () => {
     await midonet.bind(port(1));
     follow();
@@ -161,31 +171,37 @@ describe("`Topology`", () => {
 
   describe("where an ACL keeps us out", () => {
     const denied = new Set<string>();
+    let code: "denied" | "protocol" = "denied";
     let get: Store["get"];
     const why = (path: string) => `Cannot read "${path}": denied`;
 
     beforeEach(() => {
       denied.clear();
+      code = "denied";
       const open = store.get;
       get = (path) => open.call(store, path);
       store.get = (path, onChange) => {
         const answer = open.call(store, path, onChange);
-        return denied.has(path) ? Promise.reject(new NsdbError("denied", why(path))) : answer;
+        return denied.has(path) ? Promise.reject(new NsdbError(code, why(path))) : answer;
       };
     });
 
-    test("of one object, serves the other ports, names it, and serves it once it may be read", async () => {
-      await midonet.bind(port(1));
-      await midonet.bind(port(2));
-      const path = `/zoom/0/models/NeutronPort/${port(1).portId}`;
-      denied.add(path);
-      follow();
-      await expect.poll(newest).toEqual({ inSync: true, ports: [port(2).portId] });
-      expect(seen.at(-1)?.problems).toEqual([{ znode: path, reason: why(path) }]);
-      denied.clear();
-      await expect.poll(newest).toEqual({ inSync: true, ports: [port(1).portId, port(2).portId] });
-      expect(seen.at(-1)?.problems).toEqual([]);
-    });
+    test.each(["denied", "protocol"] as const)(
+      "of one object (%s), serves the other ports, names it, and serves it once it may be read",
+      async (reason) => {
+        code = reason;
+        await midonet.bind(port(1));
+        await midonet.bind(port(2));
+        const path = `/zoom/0/models/NeutronPort/${port(1).portId}`;
+        denied.add(path);
+        follow();
+        await expect.poll(newest).toEqual({ inSync: true, ports: [port(2).portId] });
+        expect(seen.at(-1)?.problems).toEqual([{ znode: path, reason: why(path) }]);
+        denied.clear();
+        await expect.poll(newest).toEqual({ inSync: true, ports: [port(1).portId, port(2).portId] });
+        expect(seen.at(-1)?.problems).toEqual([]);
+      },
+    );
 
     test("of an object that is known, keeps what it said", async () => {
       await midonet.bind(port(1));

@@ -4,6 +4,7 @@ import type { Datapath } from "../datapath/datapath.ts";
 import type { LinkTable } from "../datapath/links.ts";
 import type { SessionState, Store } from "../nsdb/store.ts";
 import type { LeveledLogger } from "./log.ts";
+import { ProxyError } from "./proxy/error.ts";
 import { type Service, startService } from "./service.ts";
 
 /** What the composition root opened before the agent could begin. */
@@ -49,9 +50,17 @@ export class Agent {
     this.parts = parts;
   }
 
-  /** The first configuration: what keeps it from being served is the caller's to report. */
+  /**
+   * The first configuration: what keeps it from being served is the caller's to report, but for a setting that cannot be
+   * used. That is told and tried again, as later: somebody will mend it, or the file that it names.
+   */
   async begin(config: Config): Promise<void> {
-    await this.#inTurn(() => this.#apply(config));
+    try {
+      await this.#inTurn(() => this.#apply(config));
+    } catch (error) {
+      if (!(error instanceof ProxyError) || error.code !== "bad-settings") throw error;
+      await this.follow(config);
+    }
   }
 
   /** A later configuration: what keeps it from being served is logged, told in `status`, and tried again. */

@@ -123,6 +123,15 @@ describe.concurrent("remove_dhcp_ports.sh", { timeout: 180_000 }, () => {
     expect([...cloud.ports.keys()]).toEqual([ports[2]?.id, ports[3]?.id]);
     expect(statSync(join(cwd, "b.json")).mode & 0o777).toBe(0o600);
 
+    const saved = JSON.parse(readFileSync(join(cwd, "b.json"), "utf8"));
+    delete saved.ports[1].project_id;
+    writeFileSync(join(cwd, "torn.json"), JSON.stringify(saved));
+    const torn = await run(cwd, cloud, "--restore", "torn.json", "--yes");
+    expect(torn).toMatchObject({ code: 1 });
+    expect(torn.stderr).toMatch(/Cannot read the backup "torn\.json": port \S+ has no "project_id"\.$/m);
+    expect(torn.stderr).not.toContain("Traceback");
+    expect(cloud.ports.size).toBe(2);
+
     const shown = await run(cwd, cloud, "--restore", "b.json");
     expect(shown).toMatchObject({ code: 0 });
     expect(cloud.ports.size).toBe(2);

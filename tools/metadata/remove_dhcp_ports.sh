@@ -235,14 +235,21 @@ def restorable(target, current, out):
         wanted = [port for port in saved["ports"] if port["device_owner"] == "network:dhcp"]
         there = {(port["network_id"], port["mac_address"].lower()) for port in load(current)}
         missing = [p for p in wanted if (p["network_id"], p["mac_address"].lower()) not in there]
+        for port in wanted:
+            lacking = [name for name in NEEDED if name not in port]
+            if lacking:
+                raise ValueError("port %s has no \"%s\"" % (port.get("id"), lacking[0]))
+            made_of(port, "openstack")
     except (OSError, ValueError, KeyError, TypeError) as error:
         fail("Cannot read the backup \"%s\": %s." % (target, error))
     with open(out, "w", encoding="utf-8") as file:
         json.dump(missing, file)
 
-def arguments(path, kind, index):
-    "One port as the arguments of the client, each ended by NUL."
-    p = load(path)[int(index)]
+NEEDED = ("network_id", "mac_address", "fixed_ips", "device_id", "admin_state_up", "project_id", "name",
+          "binding:host_id", "status")
+
+def made_of(p, kind):
+    "The arguments of the client that make a port again."
     new = kind == "openstack"
     key = "subnet" if new else "subnet_id"
     ip = "ip-address" if new else "ip_address"
@@ -261,7 +268,11 @@ def arguments(path, kind, index):
     else:
         made += ["--name=" + p["name"], "-f", "json", p["network_id"]]
         made += ["--binding:host_id=" + p["binding:host_id"]] if p["binding:host_id"] else []
-    sys.stdout.write("".join(argument + "\0" for argument in made))
+    return made
+
+def arguments(path, kind, index):
+    "One port as the arguments of the client, each ended by NUL."
+    sys.stdout.write("".join(argument + "\0" for argument in made_of(load(path)[int(index)], kind)))
 
 def count(path):
     print(len(load(path)))
@@ -401,7 +412,7 @@ delete_all() {
     mv "$work/left" "$work/pending"
     left=$(wc -l <"$work/pending")
     if ((left == 0)); then
-      say "Done: $total port(s) deleted. To make them again: $0 --restore $backup --yes"
+      say "Done: $total port(s) deleted. To make them again: $(printf '%q --restore %q --yes' "$0" "$backup")"
       exit "$DONE"
     fi
     say "$left port(s) still there."

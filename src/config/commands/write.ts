@@ -59,11 +59,20 @@ export interface ImportOptions extends Target {
 export function importFile(given: ImportOptions, options: GlobalOptions): Promise<Outcome> {
   return withNsdb(options, async (store) => {
     const path = targetPath(given, options);
-    const found = importIni(readFileSync(given.file, "utf8"));
+    const found = importIni(readIni(given.file));
     const input = given.all ? found : differing(found, mergeSchemas(await readSchemas(store)));
     await updateZnode(store, path, (current) => mergeObjects(input, current));
     return { out: `Importing legacy configuration:\n${renderStored(maskSecrets(input))}\n` };
   });
+}
+
+/** @throws {Error} With the remedy. */
+function readIni(file: string): string {
+  try {
+    return readFileSync(file, "utf8");
+  } catch (error) {
+    throw new Error(`Cannot import "${file}": ${(error as Error).message}; name a midolman.conf with -f`);
+  }
 }
 
 function differing(found: ObjectNode, schemas: ObjectNode): ObjectNode {

@@ -5,6 +5,7 @@ import type { Guest } from "./guest.ts";
 import { AnswerHead } from "./http/answer-head.ts";
 import { removeFrom } from "./lists.ts";
 import type { PortShare, Turn } from "./port-share.ts";
+import { Stream } from "./stream.ts";
 import type { Endpoint, Unheard } from "./upstream/endpoint.ts";
 import type { AnswerListener, FailureKind, Line } from "./upstream/line.ts";
 import { nextOf } from "./upstream/upstream.ts";
@@ -37,8 +38,7 @@ export class Flight implements AnswerListener, Asked, Joinable, Timed, Turn, Unh
   #text: string | undefined;
   #chunks: Buffer[] = [];
   #size = 0;
-  #stream: Waiter | undefined;
-  #paused = false;
+  #stream: Stream | undefined;
   /** Nova's own 503, for whoever has waited long enough. */
   #unavailable: Answer | undefined;
 
@@ -132,7 +132,7 @@ export class Flight implements AnswerListener, Asked, Joinable, Timed, Turn, Unh
 
   onBody(chunk: Buffer): void {
     if (this.#stream !== undefined) {
-      this.#forward(this.#stream, chunk);
+      this.#stream.part(chunk);
       return;
     }
     this.#chunks.push(chunk);
@@ -266,23 +266,10 @@ export class Flight implements AnswerListener, Asked, Joinable, Timed, Turn, Unh
     const [first, ...rest] = this.waiters.splice(0);
     if (first === undefined) return;
     this.waiters.push(first);
-    this.#stream = first;
+    this.#stream = new Stream(first, this.#line);
     if (this.isShared) this.guest.withdraw(this);
-    first.begin(this.#head, () => this.#resume());
-    for (const chunk of this.#chunks.splice(0)) this.#forward(first, chunk);
+    this.#stream.begin(this.#head, this.#chunks.splice(0));
     for (const waiter of rest) waiter.askAlone();
-  }
-
-  #forward(stream: Waiter, chunk: Buffer): void {
-    if (stream.part(chunk) || this.#paused) return;
-    this.#paused = true;
-    this.#line?.pause();
-  }
-
-  #resume(): void {
-    if (!this.#paused) return;
-    this.#paused = false;
-    this.#line?.resume();
   }
 
   #takeAnswer(): Answer {
@@ -309,6 +296,7 @@ export class Flight implements AnswerListener, Asked, Joinable, Timed, Turn, Unh
     if (this.isShared) this.guest.withdraw(this);
     const state = this.#state;
     this.#state = "done";
+    this.#stream?.leaveLine();
     this.#endpoint?.settled(this, false);
     this.#endpoint = undefined;
     this.#context.timed.delete(this);

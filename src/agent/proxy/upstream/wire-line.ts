@@ -18,6 +18,7 @@ export class WireLine implements Line {
   closed = false;
   #socket: Socket | undefined;
   #isConnected = false;
+  #isPaused = false;
   /** Answers that came whole over this connection. */
   #answered = 0;
   #listener: AnswerListener | undefined;
@@ -65,10 +66,12 @@ export class WireLine implements Line {
   }
 
   pause(): void {
+    this.#isPaused = true;
     this.#socket?.pause();
   }
 
   resume(): void {
+    this.#isPaused = false;
     this.#socket?.resume();
   }
 
@@ -186,13 +189,14 @@ export class WireLine implements Line {
   #readBody(piece: Buffer, listener: AnswerListener): void {
     if (this.#chunks !== undefined) {
       const step = this.#chunks.read(piece, (data) => listener.onBody(Buffer.from(data)));
+      if (this.#listener !== listener) return;
       if (step === "malformed") this.#fail("cut", new Error("the chunked body is malformed"));
       else if (step === "end") this.#whole(0);
     } else if (this.#head?.framing.kind === "length") {
       const mine = Math.min(piece.length, this.#left);
       this.#left -= mine;
       listener.onBody(Buffer.from(piece.subarray(0, mine)));
-      if (this.#left === 0) this.#whole(piece.length - mine);
+      if (this.#left === 0 && this.#listener === listener) this.#whole(piece.length - mine);
     } else {
       listener.onBody(Buffer.from(piece));
     }
@@ -205,6 +209,8 @@ export class WireLine implements Line {
     this.#answered++;
     this.#listener = undefined;
     if (!mayStay || this.#answered >= MAX_ANSWERS) this.#drop();
+    // Whoever reads the end of this answer late must not keep the next one waiting.
+    if (this.#isPaused) this.resume();
     this.#release();
     listener?.onEnd();
   }
@@ -242,6 +248,7 @@ export class WireLine implements Line {
     const socket = this.#socket;
     this.#socket = undefined;
     this.#isConnected = false;
+    this.#isPaused = false;
     socket?.destroy();
   }
 

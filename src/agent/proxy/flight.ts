@@ -201,8 +201,11 @@ export class Flight implements AnswerListener, Asked, Joinable, Timed, Turn, Unh
   /** Asks the best endpoint that is left. @param cold Over a connection that cannot have gone stale. */
   #ask(cold: boolean): void {
     const { settings, upstream } = this.#context;
-    const again = cold || this.#otherSecretTried ? this.#endpoint : undefined;
-    const endpoint = again ?? nextOf(this.guest.ranking(upstream), this.#tried ?? NONE);
+    const ranking = this.guest.ranking(upstream);
+    const mayAskAgain = cold || this.#otherSecretTried;
+    // Not where the operator no longer wants anything asked.
+    const again = mayAskAgain ? ranking.find((one) => one === this.#endpoint) : undefined;
+    const endpoint = again ?? nextOf(ranking, this.#tried ?? NONE);
     if (endpoint === undefined) {
       this.#retryLater();
       return;

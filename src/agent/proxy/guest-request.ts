@@ -293,16 +293,16 @@ export class GuestRequest implements Waiter {
 
   /** Whether it shares in an answer that is on its way, or was given a moment ago. */
   #joined(guest: Guest, question: Question): boolean {
-    const flight = guest.flightFor(question);
+    const { settings, upstream } = this.#desk.context;
+    const flight = guest.flightFor(question, settings);
     if (flight !== undefined) {
       this.#desk.count("coalesced");
       this.#flight = flight;
       flight.waiters.push(this);
       return true;
     }
-    if (this.#desk.context.settings.cacheTtlMs === 0 || !isCacheable(this.path)) return false;
+    if (settings.cacheTtlMs === 0 || !isCacheable(this.path)) return false;
     const kept = guest.answers.get(keyOf(question));
-    const { settings, upstream } = this.#desk.context;
     if (kept?.upstream !== upstream || kept.since + settings.cacheTtlMs < performance.now()) return false;
     this.#desk.count("cached");
     this.answer(kept.answer);

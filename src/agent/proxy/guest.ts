@@ -47,8 +47,9 @@ export class Guest {
     );
   }
 
-  /** A question on its way that is the same, if there is one. */
-  flightFor(question: Question): Joinable | undefined {
+  /** A question on its way that is the same, if there is one: none that was asked under other settings. */
+  flightFor(question: Question, settings: ProxySettings): Joinable | undefined {
+    this.#follow(settings);
     for (const flight of this.#flights) if (isSameQuestion(flight.question, question)) return flight;
     return undefined;
   }
@@ -102,10 +103,11 @@ export class Guest {
     return nowMs < this.#lastToken.expiresAt;
   }
 
-  /** Forgets what was signed and verified with the secrets of other settings. */
+  /** Forgets what was asked, signed and verified under other settings: there may be another nova or secret now. */
   #follow(settings: ProxySettings): void {
     if (this.#settings === settings) return;
     this.#settings = settings;
+    this.forgetAnswers();
     this.#identities = [];
     this.#lastToken = { text: "", expiresAt: 0 };
   }

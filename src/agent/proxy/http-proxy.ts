@@ -92,7 +92,7 @@ class HttpProxy implements MetadataProxy, Desk, Register {
   reconfigure(settings: ProxySettings): void {
     const before = this.context.settings;
     if (needsNewUpstream(before, settings)) {
-      const upstream = new Upstream(settings, this.#log);
+      const upstream = new Upstream(settings, this.#log, this.context.upstream);
       this.context.upstream.retire();
       this.context.upstream = upstream;
     }

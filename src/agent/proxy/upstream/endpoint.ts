@@ -133,16 +133,29 @@ export class Endpoint {
   watch(now: number): void {
     const [oldest] = this.#unheard;
     if (oldest === undefined) return;
-    const silentMs = now - Math.max(this.#heardAt, oldest.askedAt);
+    const silentMs = this.#silentMs(now, oldest);
     if (silentMs > SUSPECT_MS && this.#probe === undefined && this.state !== "ejected") this.#startProbe(now);
-    const allowedMs = Math.min(SILENT_MS + this.#unheard.length * SILENT_MS_FOR_EACH, MAX_SILENT_MS);
-    if (silentMs < allowedMs) return;
+    if (silentMs < this.#allowedMs) return;
     if (this.state !== "ejected") {
       this.#probe?.line.abandon();
       this.#probe = undefined;
       this.eject(`nothing heard for ${Math.round(silentMs)} ms, not even to GET /`, now);
     }
     for (const question of [...this.#unheard]) question.stalled();
+  }
+
+  /**
+   * To be called instead of {@link tick} once it is retired. Its health no longer matters: what it is silent on is asked
+   * where the operator wants it asked now.
+   *
+   * @returns Whether it still has questions.
+   */
+  watchRetired(now: number): boolean {
+    const [oldest] = this.#unheard;
+    if (oldest === undefined) return false;
+    if (this.#silentMs(now, oldest) >= this.#allowedMs)
+      for (const question of [...this.#unheard]) question.stalled();
+    return true;
   }
 
   /**
@@ -161,6 +174,15 @@ export class Endpoint {
     this.#probe = undefined;
     for (const line of [...this.#idle.any.splice(0), ...this.#idle.lean.splice(0)])
       if (line.free) line.close();
+  }
+
+  #silentMs(now: number, oldest: Unheard): number {
+    return now - Math.max(this.#heardAt, oldest.askedAt);
+  }
+
+  /** For how long nothing may be heard. */
+  get #allowedMs(): number {
+    return Math.min(SILENT_MS + this.#unheard.length * SILENT_MS_FOR_EACH, MAX_SILENT_MS);
   }
 
   #newLine(kind: "any" | "lean"): Line {

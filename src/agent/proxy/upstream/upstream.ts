@@ -12,9 +12,15 @@ export class Upstream {
   readonly #belongsTo = new Map<string, Endpoint>();
   /** How many instances belong to each. */
   readonly #instances = new Map<Endpoint, number>();
+  /** The one of the configuration before, while it still has questions. */
+  #before: Upstream | undefined;
 
-  /** @throws {ProxyError} `bad-settings` for a URL or a TLS file that cannot be used. */
-  constructor(settings: ProxySettings, log: Logger) {
+  /**
+   * @param before The one that this one follows: what it was asked is looked after until it is answered, or asked here.
+   * @throws {ProxyError} `bad-settings` for a URL or a TLS file that cannot be used.
+   */
+  constructor(settings: ProxySettings, log: Logger, before?: Upstream) {
+    this.#before = before;
     const addresses = [...new Set(settings.novaUrls)].map(parseNovaUrl);
     const files = addresses.some(({ tls }) => tls) ? new TlsFiles(settings.tls, log) : undefined;
     const tls = { files, serverName: settings.tls.serverName };
@@ -71,6 +77,15 @@ export class Upstream {
       endpoint.findOvertaken(now);
       if (this.#endpoints.length > 1) endpoint.watch(now);
     }
+    if (this.#before?.tickRetired(now) === false) this.#before = undefined;
+  }
+
+  /** To be called instead of {@link tick} once it is retired. @returns Whether it still has questions. */
+  tickRetired(now: number): boolean {
+    if (this.#before?.tickRetired(now) === false) this.#before = undefined;
+    let hasQuestions = this.#before !== undefined;
+    for (const endpoint of this.#endpoints) if (endpoint.watchRetired(now)) hasQuestions = true;
+    return hasQuestions;
   }
 
   retire(): void {

@@ -16,6 +16,23 @@ export type Framing =
   | { readonly kind: "chunked" }
   | { readonly kind: "until-close" };
 
+/** Where a head ends: its last line end, and the empty line. */
+export const END_OF_HEAD = Buffer.from("\r\n\r\n");
+
+/** No head of nova's may be longer; an answer without an end to its head must not be kept for long. */
+export const MAX_HEAD_BYTES = 32_768;
+
+/**
+ * Whether what has come cannot become a head, so that more of it need not be waited for: another protocol, or lines that
+ * end without CR. A recipient may take those (RFC 9112 §2.2), but two readers then see different heads.
+ *
+ * @param bytes A head without its end.
+ */
+export function isBrokenHead(bytes: Buffer): boolean {
+  const text = bytes.toString("latin1");
+  return !PROTOCOL.startsWith(text.slice(0, PROTOCOL.length)) || BARE_LF.test(text);
+}
+
 /**
  * Reads a response head, in latin1 and without the empty line at its end. Undefined for whatever RFC 9112 does
  * not allow, and for what it allows but two readers may take differently: folded lines, bare CR or LF, both
@@ -92,6 +109,8 @@ function framingOf(
 /** A status line and any number of field lines: one look at all of it, with nothing to fold and no bare CR or LF. */
 const HEAD =
   /^HTTP\/1\.[01] [1-9]\d\d(?: [\t\x20-\x7e\x80-\xff]*)?(?:\r\n[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*)*$/;
+const PROTOCOL = "HTTP/1.";
+const BARE_LF = /(?<!\r)\n/;
 const MINOR_VERSION_AT = 7;
 const STATUS_AT = 9;
 const DIGITS = /^\d{1,15}$/;

@@ -1,9 +1,11 @@
+import type { Socket } from "node:net";
 import type { Dispatcher } from "undici";
 // undici's own entry loads all there is to it, which stays resident: 8 MiB more than the client alone.
 import errors from "undici/lib/core/errors.js";
 import Client from "undici/lib/dispatcher/client.js";
 import { screenResponse } from "../headers.ts";
 import { AnswerHead } from "../http/answer-head.ts";
+import { AnswerStart } from "./answer-start.ts";
 import { type Connector, type NovaAddress, wasReset } from "./connect.ts";
 import type { AnswerListener, Ask, FailureKind, Line } from "./line.ts";
 
@@ -21,6 +23,7 @@ export class UndiciLine implements Line, Dispatcher.DispatchHandler {
   #wasReset = false;
   #listener: AnswerListener | undefined;
   #controller: Dispatcher.DispatchController | undefined;
+  readonly #start = new AnswerStart();
   readonly #client: Client;
   readonly #onIdle: (line: UndiciLine) => void;
   free = true;
@@ -43,6 +46,7 @@ export class UndiciLine implements Line, Dispatcher.DispatchHandler {
         socket.prependListener("end", () => {
           this.#wasReset ||= wasReset(socket, address);
         });
+        this.#filter(socket);
         callback(null, socket);
       });
     this.#client = new Client(address.origin, { ...CLIENT_OPTIONS, connect: watched });
@@ -65,6 +69,7 @@ export class UndiciLine implements Line, Dispatcher.DispatchHandler {
     this.#started = false;
     this.#headSeen = false;
     this.#controller = undefined;
+    this.#start.expect();
     const { method, path, body } = ask;
     this.#method = method;
     // undici types the method as those it knows; node's parser, which let it in, knows more.
@@ -140,6 +145,23 @@ export class UndiciLine implements Line, Dispatcher.DispatchHandler {
     const kind = this.#kindOf(error);
     this.#release();
     listener?.onFailure(kind, error);
+  }
+
+  /** undici takes what comes by `read()` alone; what has a size is node's own. */
+  #filter(socket: Socket): void {
+    const read = socket.read.bind(socket);
+    socket.read = (size?: number): Buffer | null => {
+      if (size !== undefined) return read(size);
+      for (let piece: Buffer | null = read(); piece !== null; piece = read()) {
+        const wanted = this.#start.take(piece);
+        if (wanted === undefined) {
+          socket.destroy(new Error("the response head is not valid HTTP/1.1"));
+          return null;
+        }
+        if (wanted.length > 0) return wanted;
+      }
+      return null;
+    };
   }
 
   #release(): void {

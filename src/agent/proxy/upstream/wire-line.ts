@@ -4,7 +4,7 @@ import { AnswerHead } from "../http/answer-head.ts";
 import { ChunkReader } from "./chunks.ts";
 import { CONNECT_TIMEOUT_MS, type NovaAddress, plainError, wasReset } from "./connect.ts";
 import type { AnswerListener, Ask, FailureKind, Line } from "./line.ts";
-import { parseResponseHead, type ResponseHead } from "./response-head.ts";
+import { END_OF_HEAD, MAX_HEAD_BYTES, parseResponseHead, type ResponseHead } from "./response-head.ts";
 
 /**
  * A line without undici, for nearly all there is to ask: requests without a body over plain HTTP. It earns its
@@ -274,8 +274,6 @@ function answerHeadOf({ status, statusText, headers }: ResponseHead): AnswerHead
 
 /** An answer that comes at once with its head and is no larger goes through as text. */
 const ONE_READ_BYTES = 16 * 1024;
-const END_OF_HEAD = Buffer.from("\r\n\r\n");
-const MAX_HEAD_BYTES = 32_768;
 /** A connection ends now and then, so that a name which moved is looked up again. */
 const MAX_ANSWERS = 10_000;
 /** Below the shortest idle time-out that nova is commonly run with. @source Apache KeepAliveTimeout 5 s */

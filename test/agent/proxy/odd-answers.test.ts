@@ -1,0 +1,69 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import type { Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, describe, expect, it } from "vitest";
+import { type Lab, type RawGuest, rawExchange, startLab } from "./lab.ts";
+import { certificates, RawNova } from "./raw-nova.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "mn-odd-"));
+const tls = certificates(folder);
+
+afterAll(() => rmSync(folder, { recursive: true }));
+
+async function labOf(nova: RawNova): Promise<Lab> {
+  const lab = await startLab();
+  const trusting = { ...lab.settings.tls, caFile: join(folder, "cert.pem"), serverName: "nova.example" };
+  lab.proxy.reconfigure({ ...lab.settings, novaUrls: [nova.url], tls: trusting });
+  return lab;
+}
+
+const GET = "GET /latest/user-data HTTP/1.1\r\nHost: x\r\n\r\n";
+const POST = "POST /password HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx";
+const OK = "HTTP/1.1 200 OK\r\n";
+
+/** Every way to nova: what is read over one must be read alike over the others. */
+const LINES = [
+  ["the lean line", GET, undefined],
+  ["undici, a POST", POST, undefined],
+  ["undici, https", GET, tls],
+] as const;
+
+describe.each(LINES)("over %s", (_, request, certificate) => {
+  /** What a guest gets where nova always answers so, and how often nova was asked. */
+  async function heard(
+    answer: string | ((socket: Socket, count: number) => void),
+  ): Promise<RawGuest & { asked: number }> {
+    const write = typeof answer === "string" ? (socket: Socket) => socket.write(answer, "latin1") : answer;
+    await using nova = await RawNova.start((socket, _request, count) => write(socket, count), certificate);
+    await using lab = await labOf(nova);
+    const guest = await rawExchange(lab, 1, request);
+    return Object.assign(guest, { asked: nova.requests.length });
+  }
+
+  it.each(["100 Continue", "102 Processing", "103 Early Hints\r\nLink: x"])(
+    "an answer comes whole after %j, in one piece or byte by byte",
+    async (interim) => {
+      const whole = `HTTP/1.1 ${interim}\r\n\r\n`.repeat(2) + OK + "Content-Length: 2\r\n\r\nok";
+      const alike = [
+        await heard(whole),
+        await heard((socket) => {
+          let at = 0;
+          const more = (): void => {
+            socket.write(whole.charAt(at++));
+            if (at < whole.length) setImmediate(more);
+          };
+          more();
+        }),
+      ];
+      for (const { text, asked } of alike) {
+        expect(text).toMatch(/^HTTP\/1\.1 200 (OK)?\r\nContent-Length: 2\r\n.*\r\n\r\nok$/s);
+        expect(asked).toBe(1);
+      }
+    },
+  );
+
+  it("a switch of protocols is refused", async () => {
+    expect((await heard("HTTP/1.1 101 Switching Protocols\r\n\r\n")).statuses).toEqual([502]);
+  });
+});

@@ -63,7 +63,16 @@ describe.each(LINES)("over %s", (_, request, certificate) => {
     },
   );
 
-  it("a switch of protocols is refused", async () => {
-    expect((await heard("HTTP/1.1 101 Switching Protocols\r\n\r\n")).statuses).toEqual([502]);
+  const chunked = "2\r\nok\r\n0\r\n\r\n";
+  it.each([
+    ["a switch of protocols", "HTTP/1.1 101 Switching Protocols\r\n\r\n"],
+    ["a coding", `${OK}Transfer-Encoding: gzip\r\n\r\nok`],
+    ["a coding in chunks", `${OK}Transfer-Encoding: gzip, chunked\r\n\r\n${chunked}`],
+    ["a coding that is none", `${OK}Transfer-Encoding: identity\r\n\r\nok`],
+    ["chunks in chunks", `${OK}Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n${chunked}`],
+    ["HTTP/2.0", "HTTP/2.0 200 OK\r\nContent-Length: 2\r\n\r\nok"],
+    ["HTTP/1.2", "HTTP/1.2 200 OK\r\nContent-Length: 2\r\n\r\nok"],
+  ])("%s is 502", async (_what, answer) => {
+    expect((await heard(answer)).statuses).toEqual([502]);
   });
 });

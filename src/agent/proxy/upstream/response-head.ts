@@ -43,8 +43,6 @@ export function isBrokenHead(bytes: Buffer): boolean {
 export function parseResponseHead(text: string, method: string): ResponseHead | undefined {
   if (!HEAD.test(text)) return undefined;
   const headers: string[] = [];
-  let length: string | undefined;
-  let coding: string | undefined;
   let isKeptAlive = text.charAt(MINOR_VERSION_AT) === "1";
   const startEnd = endOfLine(text, 0);
   for (let at = startEnd + 2, end: number; at < text.length; at = end + 2) {
@@ -53,24 +51,11 @@ export function parseResponseHead(text: string, method: string): ResponseHead | 
     const name = text.slice(at, colon);
     const value = trimmed(text, colon + 1, end);
     headers.push(name, value);
-    switch (name.length) {
-      case CONTENT_LENGTH.length:
-        if (name.toLowerCase() !== CONTENT_LENGTH) break;
-        if (length !== undefined) return undefined;
-        length = value;
-        break;
-      case TRANSFER_ENCODING.length:
-        if (name.toLowerCase() !== TRANSFER_ENCODING) break;
-        if (coding !== undefined) return undefined;
-        coding = value;
-        break;
-      case CONNECTION.length:
-        if (name.toLowerCase() === CONNECTION && /\bclose\b/i.test(value)) isKeptAlive = false;
-        break;
-    }
+    if (name.length === CONNECTION.length && name.toLowerCase() === CONNECTION && /\bclose\b/i.test(value))
+      isKeptAlive = false;
   }
   const status = Number(text.slice(STATUS_AT, STATUS_AT + 3));
-  const framing = framingOf(status, method, length, coding);
+  const framing = framingOf(status, method, headers);
   if (framing === undefined) return undefined;
   const statusText = text.slice(STATUS_AT + 4, startEnd);
   return { status, statusText, headers, framing, isKeptAlive: isKeptAlive && framing.kind !== "until-close" };
@@ -93,12 +78,25 @@ function isBlank(code: number): boolean {
   return code === 0x20 || code === 0x09;
 }
 
-function framingOf(
-  status: number,
-  method: string,
-  length: string | undefined,
-  coding: string | undefined,
-): Framing | undefined {
+/**
+ * What the headers of an answer say of the bytes that follow; undefined where they contradict themselves, or where the
+ * body is in a coding that nobody here undoes: with `Transfer-Encoding` left out, a guest would take it for the document.
+ *
+ * @source RFC 9112 §6.3
+ */
+export function framingOf(status: number, method: string, headers: readonly string[]): Framing | undefined {
+  let length: string | undefined;
+  let coding: string | undefined;
+  for (let i = 0; i < headers.length; i += 2) {
+    const name = headers[i] as string; // pairs
+    if (name.length === CONTENT_LENGTH.length && name.toLowerCase() === CONTENT_LENGTH) {
+      if (length !== undefined) return undefined;
+      length = headers[i + 1];
+    } else if (name.length === TRANSFER_ENCODING.length && name.toLowerCase() === TRANSFER_ENCODING) {
+      if (coding !== undefined) return undefined;
+      coding = headers[i + 1];
+    }
+  }
   if (length !== undefined && (coding !== undefined || !DIGITS.test(length))) return undefined;
   if (coding !== undefined && coding.toLowerCase() !== "chunked") return undefined;
   if (method === "HEAD" || status < 200 || status === 204 || status === 304) return { kind: "none" };

@@ -8,6 +8,7 @@ import { AnswerHead } from "../http/answer-head.ts";
 import { AnswerStart } from "./answer-start.ts";
 import { type Connector, type NovaAddress, wasReset } from "./connect.ts";
 import type { AnswerListener, Ask, FailureKind, Line } from "./line.ts";
+import { type Framing, framingOf } from "./response-head.ts";
 
 /** One connection's worth of undici: tells a broken old connection from a nova that breaks new ones. */
 export class UndiciLine implements Line, Dispatcher.DispatchHandler {
@@ -17,9 +18,7 @@ export class UndiciLine implements Line, Dispatcher.DispatchHandler {
   #started = false;
   #headSeen = false;
   #method = "";
-  #status = 0;
-  /** Whether the answer ends with its connection. */
-  #endsByClose = false;
+  #framing: Framing | undefined;
   #wasReset = false;
   #listener: AnswerListener | undefined;
   #controller: Dispatcher.DispatchController | undefined;
@@ -111,12 +110,15 @@ export class UndiciLine implements Line, Dispatcher.DispatchHandler {
     statusText = "",
   ): void {
     if (status < 200) return;
-    this.#headSeen = true;
-    this.#status = status;
     const raw = (controller.rawHeaders ?? []) as Buffer[]; // undici 7 and 8 give it as Buffers
     const headers = new Array<string>(raw.length);
     for (let i = 0; i < raw.length; i++) headers[i] = (raw[i] as Buffer).toString("latin1");
-    this.#endsByClose = !isBodiless(this.#method, status) && !tellsLength(headers);
+    this.#framing = framingOf(status, this.#method, headers);
+    if (this.#framing === undefined) {
+      controller.abort(new Error("the response head is not valid HTTP/1.1"));
+      return;
+    }
+    this.#headSeen = true;
     // undici reads it as UTF-8, and what was none must not keep the answer back.
     const reason = LATIN1.test(statusText) ? statusText : "";
     this.#listener?.onHead(new AnswerHead(status, reason, screenResponse(headers)));
@@ -127,7 +129,7 @@ export class UndiciLine implements Line, Dispatcher.DispatchHandler {
   }
 
   onResponseEnd(): void {
-    const isCut = this.#endsByClose && this.#wasReset;
+    const isCut = this.#framing?.kind === "until-close" && this.#wasReset;
     const listener = this.#listener;
     if (!isCut) this.#answered++;
     this.#release();
@@ -136,7 +138,7 @@ export class UndiciLine implements Line, Dispatcher.DispatchHandler {
   }
 
   onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
-    const isWhole = this.#headSeen && isBodiless(this.#method, this.#status) && isLengthOfNothing(error);
+    const isWhole = this.#headSeen && this.#framing?.kind === "none" && isLengthOfNothing(error);
     if (isWhole) {
       this.onResponseEnd();
       return;
@@ -183,21 +185,11 @@ export class UndiciLine implements Line, Dispatcher.DispatchHandler {
   }
 }
 
-/** @source RFC 9112 §6.3 */
-function isBodiless(method: string, status: number): boolean {
-  return method === "HEAD" || status === 204 || status === 304;
-}
-
-function tellsLength(headers: readonly string[]): boolean {
-  return headers.some((name, at) => at % 2 === 0 && LENGTHS.has(name.toLowerCase()));
-}
-
 /** A 304 has the length of what it does not send (RFC 9110 §8.6), which undici misses. */
 function isLengthOfNothing(error: Error): boolean {
   return (error as NodeJS.ErrnoException).code === "UND_ERR_RES_CONTENT_LENGTH_MISMATCH";
 }
 
-const LENGTHS: ReadonlySet<string> = new Set(["content-length", "transfer-encoding"]);
 const LATIN1 = /^[\t\x20-\x7e\x80-\xff]*$/;
 const BROKEN: ReadonlySet<string> = new Set(["ECONNRESET", "EPIPE", "ETIMEDOUT"]);
 const ABANDONED = new Error("the answer is no longer wanted");

@@ -122,8 +122,8 @@ describe("ChunkReader", () => {
     "\r\n",
     "1\r\nab\r\n",
     "1\r\na\n",
-    "0\r\n\r\nX",
     "123456789\r\n",
+    "00x1\r\n",
   ])("refuses %j", (bytes) => {
     expect(readAll([Buffer.from(bytes)]).step).toBe("malformed");
   });
@@ -131,6 +131,18 @@ describe("ChunkReader", () => {
 
 describe("a chunked answer of nova", () => {
   const chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+
+  it.each(["\r\n", "X", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nother"])(
+    "is whole also with %j behind it, which is nobody's",
+    async (surplus) => {
+      await using lab = await startLab();
+      const bytes = `${chunked}000000000002\r\nok\r\n000000000000\r\n\r\n${surplus}`;
+      lab.nova.fault = (_method, path) => (path === "/x" ? { kind: "garbage", bytes } : undefined);
+      expect((await ask(lab, 1, "/x")).text).toBe("ok");
+      expect((await ask(lab, 2, "/latest/meta-data/hostname")).text).toBe("guest-2");
+      expect((await ask(lab, 1, "/latest/meta-data/hostname")).text).toBe("guest-1");
+    },
+  );
 
   it("reaches the guest whole, with a length", async () => {
     await using lab = await startLab();

@@ -2,7 +2,7 @@
 export type ChunkStep = "more" | "end" | "malformed";
 
 /**
- * Takes a chunked body apart, however it is cut into pieces. Strict: sizes in hexadecimal digits only, CRLF
+ * Takes a chunked body apart, however it is cut into pieces. Strict: sizes below 4 GiB in hexadecimal digits only, CRLF
  * everywhere, extensions and trailers passed over within a bound.
  *
  * @source RFC 9112 §7.1
@@ -11,8 +11,10 @@ export class ChunkReader {
   #state: "size" | "data" | "data-end" | "trailer" = "size";
   #line = "";
   #left = 0;
+  /** Bytes of the last piece that came after the end. */
+  surplus = 0;
 
-  /** @param onData Called with views of the piece, in order. Bytes after the end are malformed. */
+  /** @param onData Called with views of the piece, in order. */
   read(piece: Buffer, onData: (data: Buffer) => void): ChunkStep {
     let at = 0;
     while (at < piece.length) {
@@ -31,8 +33,8 @@ export class ChunkReader {
       if (this.#line.length > MAX_LINE) return "malformed";
       if (newline < 0) return "more";
       const step = this.#takeLine();
-      if (step === "end") return at === piece.length ? "end" : "malformed";
-      if (step === "malformed") return step;
+      if (step === "end") this.surplus = piece.length - at;
+      if (step !== "more") return step;
     }
     return "more";
   }
@@ -47,7 +49,7 @@ export class ChunkReader {
       return text === "" ? "more" : "malformed";
     }
     if (this.#state === "trailer") return text === "" ? "end" : "more";
-    const size = /^([0-9a-f]{1,8})(?:[\t ]*;.*)?$/i.exec(text)?.[1];
+    const size = /^0*([0-9a-f]{1,8})(?:[\t ]*;.*)?$/i.exec(text)?.[1];
     if (size === undefined) return "malformed";
     this.#left = Number.parseInt(size, 16);
     this.#state = this.#left === 0 ? "trailer" : "data";

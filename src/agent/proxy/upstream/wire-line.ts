@@ -191,7 +191,7 @@ export class WireLine implements Line {
       const step = this.#chunks.read(piece, (data) => listener.onBody(Buffer.from(data)));
       if (this.#listener !== listener) return;
       if (step === "malformed") this.#fail("cut", new Error("the chunked body is malformed"));
-      else if (step === "end") this.#whole(0);
+      else if (step === "end") this.#whole(this.#chunks.surplus);
     } else if (this.#head?.framing.kind === "length") {
       const mine = Math.min(piece.length, this.#left);
       this.#left -= mine;

@@ -32,7 +32,7 @@ export type Screened =
 export function screenRequest(raw: readonly string[], isHttp11: boolean): Screened {
   if (raw.length > 2 * MAX_HEADERS) return refuse(431, `more than ${MAX_HEADERS} headers`);
   const headers: string[] = [];
-  let named: ReadonlySet<string> | undefined;
+  let named: Set<string> | undefined;
   let hosts = 0;
   let bodyLength: number | undefined = 0;
   let imdsToken: string | undefined;
@@ -52,6 +52,8 @@ export function screenRequest(raw: readonly string[], isHttp11: boolean): Screen
         break;
       case "connection":
         named = namesIn(value, named);
+        if (named !== undefined && named.size > MAX_NAMED)
+          return refuse(431, `Connection names more than ${MAX_NAMED} headers`);
         break;
       case "content-length":
         // An underscore makes it another header, which the parser has not looked at.
@@ -88,7 +90,7 @@ export function screenRequest(raw: readonly string[], isHttp11: boolean): Screen
 /** The headers of nova's answer that a guest gets: all but the hop-by-hop ones. */
 export function screenResponse(raw: readonly string[]): string[] {
   const headers: string[] = [];
-  let named: ReadonlySet<string> | undefined;
+  let named: Set<string> | undefined;
   for (let i = 0; i < raw.length; i += 2) {
     const name = raw[i] as string; // pairs
     const value = raw[i + 1] as string;
@@ -117,6 +119,8 @@ export function headerLinesOf(headers: readonly string[]): string {
 
 /** @source nova contract §5: eventlet refuses more than about 100, uwsgi falls silent between 101 and 150 */
 const MAX_HEADERS = 128;
+/** No client names more than a few. */
+const MAX_NAMED = 64;
 const FORBIDDEN_IN_VALUE = /[^\t\x20-\x7e\x80-\xff]/;
 const HOP_BY_HOP: ReadonlySet<string> = new Set([
   "connection",
@@ -167,10 +171,15 @@ function ruleFor(name: string): Rule | undefined {
   return REQUEST_RULES.get(name) ?? (name.startsWith("x-metadata-provider") ? "drop" : undefined);
 }
 
-/** Undefined where `Connection` names no header, which is nearly always. */
-function namesIn(value: string, known: ReadonlySet<string> | undefined): ReadonlySet<string> | undefined {
+/**
+ * Undefined where `Connection` names no header, which is nearly always. What is known is added to in place: made anew
+ * for each of a hundred such headers, it stops everybody for as long as the square of them takes.
+ */
+function namesIn(value: string, known: Set<string> | undefined): Set<string> | undefined {
   if (value === "close" || value === "keep-alive") return known;
-  return new Set([...(known ?? []), ...value.split(",").map((name) => canonical(name.trim()))]);
+  const names = known ?? new Set();
+  for (const name of value.split(",")) names.add(canonical(name.trim()));
+  return names;
 }
 
 function without(headers: readonly string[], names: ReadonlySet<string>): string[] {

@@ -49,6 +49,15 @@ describe("screenRequest()", () => {
     expect(passed(["X-A", "1", "x_b", "2", "Connection", "close, x-a , X-B", "C", "3"])).toEqual(["C", "3"]);
   });
 
+  it("refuses a Connection that names more than 64 headers, in however many parts", () => {
+    const named = (count: number): string[] =>
+      Array.from({ length: count }, (_, i) => ["Connection", `close, x-${i}`]).flat();
+    expect(passed([...named(63), "X-1", "1", "C", "3"])).toEqual(["C", "3"]);
+    expect(passed([...named(64), "X-1", "1"])).toEqual(["refused 431"]);
+    const many = Array.from({ length: 9_000 }, (_, i) => i.toString(36)).join(",");
+    expect(passed(["Connection", many])).toEqual(["refused 431"]);
+  });
+
   it("refuses two Hosts, unknown codings, control characters and a flood of headers", () => {
     expect(passed(["Host", "a", "host", "a"])).toEqual(["refused 400"]);
     expect(screenRequest([], true)).toMatchObject({ kind: "refuse", status: 400 });

@@ -23,9 +23,10 @@ export function isHopeless(announced: number | undefined, expectsContinue: boole
 export class BodyCollector implements BodyListener {
   readonly #share: PortShare;
   readonly #done: (outcome: BodyOutcome) => void;
-  #chunks: Buffer[] = [];
+  /** What has come is at its beginning. All of it counts against the port, whatever a guest has filled of it. */
+  #room: Buffer = NOTHING;
   #size = 0;
-  #held = 0;
+  #isDropped = false;
   #isReleased = false;
 
   constructor(share: PortShare, done: (outcome: BodyOutcome) => void) {
@@ -34,34 +35,55 @@ export class BodyCollector implements BodyListener {
   }
 
   bodyPart(part: Buffer): void {
-    const share = this.#share;
-    this.#size += part.length;
     if (this.#isReleased) return;
+    const held = this.#size;
+    this.#size += part.length;
     if (this.#size > MAX_DROPPED_BYTES) this.#done({ kind: "too-large", isRead: false });
-    if (this.#size > MAX_BODY_BYTES || share.bodyBytes > MAX_PORT_BODY_BYTES) {
-      this.#chunks = [];
-      return;
-    }
-    this.#chunks.push(part);
-    this.#held += part.length;
-    share.bodyBytes += part.length;
+    if (this.#isDropped || this.#isReleased) return;
+    if (this.#size > this.#room.length && !this.#makeRoom(held, part)) return;
+    if (this.#room !== part) part.copy(this.#room, held);
   }
 
   bodyWhole(): void {
     if (this.#isReleased) return;
     if (this.#size > MAX_BODY_BYTES) this.#done({ kind: "too-large", isRead: true });
-    else if (this.#held < this.#size) this.#done({ kind: "over-budget" });
-    else this.#done({ kind: "whole", body: Buffer.concat(this.#chunks) });
+    else if (this.#isDropped) this.#done({ kind: "over-budget" });
+    else this.#done({ kind: "whole", body: this.#room.subarray(0, this.#size) });
   }
 
   /** Gives back the share of the port's budget. */
   release(): void {
-    if (this.#isReleased) return;
     this.#isReleased = true;
-    this.#chunks = [];
-    this.#share.bodyBytes -= this.#held;
+    this.#drop();
+  }
+
+  /**
+   * One buffer instead of all parts: a guest that sends its body in chunks of a byte would have a hundred times the
+   * budget kept, in buffers of a byte each. Most bodies come in one part, which is that buffer then.
+   */
+  #makeRoom(held: number, part: Buffer): boolean {
+    const wanted =
+      held === 0 ? part.length : Math.min(Math.max(2 * this.#size, MIN_ROOM_BYTES), MAX_BODY_BYTES);
+    const before = this.#room;
+    const inUse = this.#share.bodyBytes - before.length;
+    if (this.#size > MAX_BODY_BYTES || inUse + wanted > MAX_PORT_BODY_BYTES) {
+      this.#drop();
+      return false;
+    }
+    this.#share.bodyBytes = inUse + wanted;
+    this.#room = held === 0 ? part : Buffer.allocUnsafeSlow(wanted);
+    before.copy(this.#room, 0, 0, held);
+    return true;
+  }
+
+  #drop(): void {
+    this.#isDropped = true;
+    this.#share.bodyBytes -= this.#room.length;
+    this.#room = NOTHING;
   }
 }
 
+const NOTHING = Buffer.alloc(0);
 const MAX_DROPPED_BYTES = 1024 * 1024;
 const MAX_PORT_BODY_BYTES = 1024 * 1024;
+const MIN_ROOM_BYTES = 1024;

@@ -47,6 +47,33 @@ describe("a conversation", () => {
     for (const { headers } of lab.nova.requests) expect(headers).not.toHaveProperty("upgrade");
   });
 
+  it("loses nothing behind a request to upgrade whose body comes after its head", async () => {
+    await using lab = await startLab();
+    const post = `POST /openstack HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 5\r\n\r\n`;
+    for (const pieces of [
+      [post, `hello${hostname}`],
+      [post, "hel", `lo${hostname}`],
+      [post, `hello${hostname.slice(0, 30)}`, hostname.slice(30)],
+    ]) {
+      const raw = await RawGuest.connect(lab, 1);
+      for (const piece of pieces) {
+        raw.send(piece);
+        await new Promise((resolve) => setTimeout(resolve, 20));
+      }
+      await until(() => raw.statuses.length === 2);
+      expect(raw.text).toMatch(/guest-1$/);
+      raw.close();
+    }
+    expect(lab.nova.requests.map(({ body }) => body.toString())).toEqual([
+      "hello",
+      "",
+      "hello",
+      "",
+      "hello",
+      "",
+    ]);
+  });
+
   it("refuses an expectation that it does not know, but not in HTTP/1.0, which knows none", async () => {
     await using lab = await startLab();
     const path = "/latest/meta-data/hostname";

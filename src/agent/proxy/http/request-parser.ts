@@ -66,7 +66,8 @@ export class RequestParser {
   /** Headers come thirty-two at a time. */
   #headers: string[] | undefined;
   #target = "";
-  #upgrades = false;
+  /** Whether it may stop before the end of what was received: from the first request to upgrade on, whose body may be yet to come. */
+  #stopsEarly = false;
 
   constructor(methods: readonly string[]) {
     this.#parser[HTTPParser.kOnMessageBegin] = () => {
@@ -89,7 +90,7 @@ export class RequestParser {
       upgrades: boolean,
       keepsAlive: boolean,
     ) => {
-      if (upgrades) this.#upgrades = true;
+      if (upgrades) this.#stopsEarly = true;
       this.#events?.headRead({
         method: methods[method] ?? "",
         target: target ?? this.#target,
@@ -108,7 +109,7 @@ export class RequestParser {
   begin(socket: Socket, events: RequestEvents): void {
     this.#events = events;
     this.#handle = handleOf(socket);
-    this.#upgrades = false;
+    this.#stopsEarly = false;
     this.#parser.initialize(HTTPParser.REQUEST, this.#parser, MAX_HEAD_BYTES, HTTPParser.kLenientNone);
     this.#parser.consume(this.#handle);
   }
@@ -136,12 +137,11 @@ export class RequestParser {
 
   #executed(read: number | NodeJS.ErrnoException): void {
     if (typeof read !== "number") this.#events?.unreadable(read);
-    else if (this.#upgrades) this.#readBehindUpgrade(read);
+    else if (this.#stopsEarly) this.#readBehindUpgrade(read);
   }
 
   /** It stops behind a request to upgrade, of which nothing comes: what follows is HTTP as before. */
   #readBehindUpgrade(read: number): void {
-    this.#upgrades = false;
     let rest = Buffer.from(this.#parser.getCurrentBuffer().subarray(read));
     while (rest.length > 0) {
       const more = this.#parser.execute(rest);

@@ -76,9 +76,13 @@ export class Connection implements SharedConnection, ConversationHandler {
     this.#register.malformed(this, fault);
   }
 
+  hungUp(): void {
+    for (const request of [...this.pending]) request.abandon();
+  }
+
   closed(): void {
     removeFrom(this.share.connections, this);
-    for (const request of [...this.pending]) request.abandon();
+    this.hungUp();
     this.#register.closed(this);
   }
 

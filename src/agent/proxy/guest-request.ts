@@ -14,7 +14,7 @@ import { isTokenPath, replyWithToken } from "./imds-token.ts";
 import { removeFrom } from "./lists.ts";
 import type { Pace } from "./pace.ts";
 import type { PortShare } from "./port-share.ts";
-import { refusalOf } from "./refusal.ts";
+import { refusalOf, unknownGuest } from "./refusal.ts";
 import { pathOf } from "./target.ts";
 
 /** What a request needs of the proxy. */
@@ -141,11 +141,15 @@ export class GuestRequest implements Waiter {
     } else if (this.#flight !== undefined) {
       if (!this.#mayTakeLonger(this.#flight)) this.#flight.expire(this);
     } else if (this.#desk.held.has(this)) {
-      this.#refuseUnknown();
+      const { status, text } = unknownGuest(this.guest !== undefined, this.#desk.inSync);
+      this.refuse(status, text);
     } else if (this.#waitsItsTurn) {
       this.refuse(503, "an earlier request of this connection is not answered yet");
     } else if (this.#isReading) {
-      this.refuse(408, "the request body did not arrive in time", true);
+      // What our own back-pressure kept from being read is not late.
+      const dueAt = this.connection.conversation.readsSince + this.#desk.context.settings.holdMs;
+      if (performance.now() < dueAt) this.deadlineAt = dueAt;
+      else this.refuse(408, "the request body did not arrive in time", true);
     } else {
       this.refuse(429, "this port asks too much");
     }
@@ -317,13 +321,6 @@ export class GuestRequest implements Waiter {
     this.connection.socket.destroy();
     this.#settle(0);
     return false;
-  }
-
-  #refuseUnknown(): void {
-    const { guest } = this;
-    if (guest !== undefined) this.refuse(404, "no instance is known for this port");
-    else if (this.#desk.inSync) this.refuse(404, "no port is known for this address");
-    else this.refuse(503, "the ports of this host are not known yet");
   }
 
   #settle(status: number): void {

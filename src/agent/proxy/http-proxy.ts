@@ -255,10 +255,12 @@ class HttpProxy implements MetadataProxy, Desk, Register {
   }
 
   #sweepConnection(connection: Connection, now: number): void {
-    const isIdle = connection.pending.length === 0 && now - connection.idleSince > IDLE_MS;
-    if (connection.isStuck(now, STUCK_MS)) connection.socket.resetAndDestroy();
-    else if (connection.conversation.isLate(now)) connection.conversation.tooLate();
-    else if (isIdle && connection.socket.writableLength === 0) connection.socket.destroySoon();
+    const { pending, conversation, socket } = connection;
+    const isIdle = pending.length === 0 && !conversation.isReading && now - connection.idleSince > IDLE_MS;
+    if (connection.isStuck(now, STUCK_MS)) socket.resetAndDestroy();
+    else if (conversation.isLate(now)) conversation.tooLate();
+    else if (conversation.hasLingered(now)) socket.destroy();
+    else if (isIdle && socket.writableLength === 0) socket.destroySoon();
   }
 
   /** Makes room by ending the oldest connection that asks nothing: the newest may be the one that matters. */

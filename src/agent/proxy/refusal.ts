@@ -3,6 +3,17 @@ import type { Answer } from "./answer.ts";
 import { AnswerHead } from "./http/answer-head.ts";
 import { requestId } from "./recent.ts";
 
+/**
+ * What somebody is told of whom nothing can be asked.
+ *
+ * @param inSync Whether the port table is complete.
+ */
+export function unknownGuest(isPortKnown: boolean, inSync: boolean): { status: number; text: string } {
+  if (isPortKnown) return { status: 404, text: "no instance is known for this port" };
+  if (inSync) return { status: 404, text: "no port is known for this address" };
+  return { status: 503, text: "the ports of this host are not known yet" };
+}
+
 /** One plain line of ours instead of nova's answer, with the id by which the log and `explain` know the request. */
 export function refusalOf(status: number, text: string, serial: number): Answer {
   const body = `${status} ${text} (request ${requestId(serial)})\n`;

@@ -16,6 +16,8 @@ export interface ConversationHandler {
   requested(head: RequestHead, reply: Reply): BodyListener | undefined;
   /** What came is no request, or the rest of one does not come; nothing more is read. */
   malformed(fault: Fault): void;
+  /** The last answer has been written: requests that have none get none. */
+  hungUp(): void;
   /** The connection is gone. */
   closed(): void;
 }
@@ -38,6 +40,14 @@ export class Conversation implements RequestEvents, Outlet {
   #since: number;
   #mayAskMore = true;
   #isPaused = false;
+  /** Milliseconds; since then it reads, as far as it does. */
+  #readsSince: number;
+  /** Bytes of answers, since the connection was made. */
+  #written = 0;
+  /** How much had been read when the farewell was said; only then. */
+  #readAtFarewell: number | undefined;
+  /** Milliseconds; when everything was found to be written after that. */
+  #lingersSince: number | undefined;
 
   constructor(socket: Socket, parsers: RequestParsers, handler: ConversationHandler, now: number) {
     this.socket = socket;
@@ -45,16 +55,35 @@ export class Conversation implements RequestEvents, Outlet {
     this.#parsers = parsers;
     this.#parser = parsers.take(socket, this);
     this.#since = now;
+    this.#readsSince = now;
     (socket as GuestSocket)[CONVERSATION] = this; // ours alone, by a symbol
     socket.on("end", onEnd);
     socket.on("error", onError);
     socket.on("close", onClose);
   }
 
+  /** Whether a request has begun to arrive, or the first one is being waited for. */
+  get isReading(): boolean {
+    return this.#since !== 0;
+  }
+
+  /** Milliseconds. What a guest sent before then may have come only now, for it was not read: that is not its lateness. */
+  get readsSince(): number {
+    return this.#isPaused ? performance.now() : this.#readsSince;
+  }
+
   /** Whether a guest has taken longer over a request than it may. */
   isLate(now: number): boolean {
-    if (this.#since === 0 || !this.#mayAskMore) return false;
-    return now - this.#since > (this.#reading === undefined ? HEAD_MS : REQUEST_MS);
+    if (this.#since === 0 || !this.#mayAskMore || this.#isPaused) return false;
+    const since = Math.max(this.#since, this.#readsSince);
+    return now - since > (this.#reading === undefined ? HEAD_MS : REQUEST_MS);
+  }
+
+  /** Whether a guest has had its time to take the last answer and to leave. */
+  hasLingered(now: number): boolean {
+    if (this.#readAtFarewell === undefined || !this.socket.writableFinished) return false;
+    this.#lingersSince ??= now;
+    return now - this.#lingersSince > LINGER_MS;
   }
 
   /** Ends the reading of what does not come. */
@@ -74,6 +103,7 @@ export class Conversation implements RequestEvents, Outlet {
   }
 
   headRead(head: RequestHead): void {
+    if (this.#readAtFarewell !== undefined) this.#discard(this.#readAtFarewell);
     if (!this.#mayAskMore || this.socket.destroyed) return;
     if (head.method === "CONNECT") {
       this.#fault("connect");
@@ -90,6 +120,7 @@ export class Conversation implements RequestEvents, Outlet {
   }
 
   bodyRead(part: Buffer): void {
+    if (this.#readAtFarewell !== undefined) this.#discard(this.#readAtFarewell);
     this.#body?.bodyPart(part);
   }
 
@@ -104,6 +135,7 @@ export class Conversation implements RequestEvents, Outlet {
   }
 
   unreadable({ code }: NodeJS.ErrnoException): void {
+    if (this.#readAtFarewell !== undefined) this.#discard(this.#readAtFarewell);
     this.#fault(code === "HPE_HEADER_OVERFLOW" ? "head-too-large" : "not-http");
   }
 
@@ -114,6 +146,7 @@ export class Conversation implements RequestEvents, Outlet {
   write(data: string | Buffer): boolean {
     const { socket } = this;
     if (!socket.writable) return true;
+    this.#written += data.length;
     const isWanted = typeof data === "string" ? socket.write(data, "latin1") : socket.write(data);
     // Who does not read its answers is not asked for more requests.
     if (!isWanted && !this.#isPaused) {
@@ -133,6 +166,8 @@ export class Conversation implements RequestEvents, Outlet {
   ended(reply: Reply): void {
     this.#replies.shift();
     if (!reply.keepsAlive) {
+      // Not at once: the one that has just ended is still being settled.
+      if (this.#replies.length > 0) queueMicrotask(() => this.#handler.hungUp());
       this.#replies.length = 0;
       this.#mayAskMore = false;
       this.#hangUp(reply.isRequestOver);
@@ -158,6 +193,7 @@ export class Conversation implements RequestEvents, Outlet {
 
   drained(): void {
     this.#isPaused = false;
+    this.#readsSince = performance.now();
     if (!this.socket.destroyed) this.#parser.resume();
     this.#replies[0]?.onDrain?.();
   }
@@ -174,11 +210,29 @@ export class Conversation implements RequestEvents, Outlet {
     this.#handler.malformed(fault);
   }
 
-  /** @param isQuiet Nothing of the guest can be on its way, which the kernel would answer with a reset. */
+  /**
+   * Closed with input unread, or with input on its way, the kernel sends a reset and throws away what the guest has not
+   * taken yet. So it is read on for a while, to be thrown away here.
+   *
+   * @param isQuiet Nothing that belongs to a request of the guest can be on its way.
+   * @source RFC 9112 §9.6
+   */
   #hangUp(isQuiet = false): void {
-    // What the kernel has taken goes out after this too, and it is half the cost of an orderly farewell.
-    if (isQuiet && this.socket.writableLength === 0) this.socket.destroy();
-    else this.socket.destroySoon();
+    const { socket } = this;
+    // What went out at once has arrived before any reset would, and this is half the cost of an orderly farewell.
+    if (isQuiet && this.#written <= AT_ONCE_BYTES && socket.writableLength === 0) {
+      socket.destroy();
+      return;
+    }
+    this.#readAtFarewell = socket.bytesRead;
+    socket.end();
+    // There is no "drain" any more.
+    if (this.#isPaused) this.#parser.resume();
+  }
+
+  /** Who floods is read no further, but may still take its answer. */
+  #discard(readAtFarewell: number): void {
+    if (this.socket.bytesRead - readAtFarewell > MAX_DISCARDED_BYTES) this.#parser.pause();
   }
 }
 
@@ -213,3 +267,8 @@ const MAX_PIPELINED = 64;
 const HEAD_MS = 10_000;
 /** For all of a request. */
 const REQUEST_MS = 15_000;
+/** What the first flight of a connection holds. @source RFC 6928: ten segments */
+const AT_ONCE_BYTES = 14_000;
+/** After the last answer and the FIN. @source nginx waits as long (lingering_timeout) */
+const LINGER_MS = 5_000;
+const MAX_DISCARDED_BYTES = 1024 * 1024;

@@ -95,6 +95,13 @@ const CHAINS: readonly Chain[] = [
   },
   {
     family: "inet",
+    name: "guard_forward",
+    hook: "type filter hook forward priority -310; policy accept;",
+    // Our rule for the way back knows packets by their source alone, and a host that forwards may take that from a guest.
+    rules: [`iifname "${INTERFACE}" counter drop`, `oifname "${INTERFACE}" counter drop`],
+  },
+  {
+    family: "inet",
     name: "from_proxy",
     hook: "type filter hook output priority -310; policy accept;",
     rules: [

@@ -1,0 +1,82 @@
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { linkLocalOf } from "../../src/datapath/link-local.ts";
+import { openDatapath } from "../../src/datapath/open-datapath.ts";
+import { Capture } from "../support/capture.ts";
+import { EchoProxy } from "../support/echo-proxy.ts";
+import { type Guest, METADATA_URL, must, TestHost, until } from "../support/namespace.ts";
+
+const host = new TestHost();
+const datapath = openDatapath();
+let guest: Guest;
+let stranger: Guest;
+let bridge: string;
+let proxy: EchoProxy;
+
+beforeAll(async () => {
+  guest = await host.plug({ tenant: "a", addresses: ["10.0.0.3/24"], mac: "fa:16:3e:00:00:03" });
+  stranger = await host.plug({ tenant: "a", addresses: ["10.0.0.4/24"], mac: "fa:16:3e:00:00:04" });
+  const [tap] = JSON.parse(await must("ip", "-j", "link", "show", guest.interfaceName)) as {
+    master: string;
+  }[];
+  bridge = tap?.master ?? "";
+  const { interfaceName, mac } = guest;
+  const identities = [{ number: 2, fixedAddress: "10.0.0.3" }];
+  const port = { portId: "7d9a6f1c-0000-4000-8000-000000000001", interfaceName, mac, identities };
+  await datapath.sync([{ ...port, ifindex: await guest.ifindex() }], "exact");
+  proxy = await EchoProxy.listen();
+});
+
+afterAll(async () => {
+  await proxy?.close();
+  await datapath.sweep();
+  await datapath.close();
+  await host.close();
+});
+
+/** Gives the host an address on the guests' network, for the test. */
+async function asRouter(): Promise<void> {
+  await must("ip", "addr", "add", "10.0.0.1/24", "dev", bridge);
+  onTestFinished(async () => {
+    await must("ip", "addr", "del", "10.0.0.1/24", "dev", bridge);
+  });
+}
+
+/** Sets some of the kernel's switches for as long as the work takes. */
+async function having<T>(switches: Readonly<Record<string, number>>, work: () => Promise<T>): Promise<T> {
+  const before = await must("sysctl", ...Object.keys(switches));
+  await must("sysctl", "-w", ...Object.entries(switches).map(([name, value]) => `${name}=${value}`));
+  try {
+    return await work();
+  } finally {
+    await must("sysctl", "-w", ...before.trim().replaceAll(" = ", "=").split("\n"));
+  }
+}
+
+describe("a host that forwards packets from its own addresses", () => {
+  test("forwards none that a guest sends from the metadata address to another guest", async () => {
+    await asRouter();
+    await stranger.run("ip", "addr", "add", "169.254.169.254/32", "dev", "lo");
+    onTestFinished(async () => {
+      await stranger.run("ip", "addr", "del", "169.254.169.254/32", "dev", "lo");
+    });
+    await stranger.run("ip", "route", "add", "169.254.0.2", "via", "10.0.0.1");
+    const switches = {
+      "net.ipv4.ip_forward": 1,
+      "net.ipv4.conf.all.accept_local": 1,
+      "net.ipv4.conf.all.rp_filter": 0,
+      [`net.ipv4.conf.${bridge}.rp_filter`]: 0,
+    };
+    const atGuest = await Capture.start(guest.namespace, "eth0", "src host 169.254.169.254 or icmp");
+    await having(switches, async () => {
+      const words = ["--interface", "169.254.169.254", "--local-port", "9697", "-m", "1"];
+      expect(await stranger.fetch("http://169.254.0.2:4444/", ...words)).toContain("curl: (28)");
+      expect(await guest.fetch(METADATA_URL)).toBe(linkLocalOf(2));
+    });
+    // Through the same queues, so all before it would have arrived.
+    expect((await guest.run("ping", "-c", "1", "-W", "10", "10.0.0.1")).code).toBe(0);
+    await until("the capture has it", () => atGuest.lines().some((line) => line.includes("ICMP echo reply")));
+    const seen = await atGuest.stop();
+    expect(seen.filter((line) => line.includes(".4444"))).toEqual([]);
+    expect(seen.some((line) => line.includes("169.254.169.254.80 > 10.0.0.3"))).toBe(true);
+  });
+});

@@ -87,11 +87,17 @@ const CHAINS: readonly Chain[] = [
     name: "to_proxy",
     hook: "type filter hook prerouting priority -310; policy accept;",
     rules: [
-      `ip daddr ${METADATA_ADDRESS} iifname != "${INTERFACE}" counter drop`,
       `iifname "${INTERFACE}" ip saddr 169.254.0.0/16 ip daddr ${METADATA_ADDRESS} tcp dport ${METADATA_TCP_PORT} counter notrack accept`,
       `iifname "${INTERFACE}" ip6 saddr ${TWIN_RANGE} ip6 daddr ${METADATA_ADDRESS_V6} tcp dport ${METADATA_TCP_PORT} counter notrack accept`,
       `iifname "${INTERFACE}" counter drop`,
     ],
+  },
+  {
+    family: "inet",
+    name: "guard_input",
+    // Not at prerouting: bridge-nf brings frames there that a bridge only passes on, to others at the same address.
+    hook: "type filter hook input priority -310; policy accept;",
+    rules: [`ip daddr ${METADATA_ADDRESS} iifname != "${INTERFACE}" counter drop`],
   },
   {
     family: "inet",

@@ -1,20 +1,28 @@
+import { type ChildProcess, spawn } from "node:child_process";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { linkLocalOf } from "../../src/datapath/link-local.ts";
 import { openDatapath } from "../../src/datapath/open-datapath.ts";
 import { Capture } from "../support/capture.ts";
 import { EchoProxy } from "../support/echo-proxy.ts";
-import { type Guest, METADATA_URL, must, TestHost, until } from "../support/namespace.ts";
+import { type Guest, METADATA_URL, must, run, TestHost, until } from "../support/namespace.ts";
+
+/** Answers as Neutron's metadata proxy does in a DHCP namespace; says so when it listens. */
+const THEIR_SERVICE = `
+require("node:http").createServer((_, response) => response.end("theirs"))
+  .listen(80, "169.254.169.254", () => console.log("listening"));`;
 
 const host = new TestHost();
 const datapath = openDatapath();
 let guest: Guest;
 let stranger: Guest;
+let theirs: Guest;
 let bridge: string;
 let proxy: EchoProxy;
 
 beforeAll(async () => {
   guest = await host.plug({ tenant: "a", addresses: ["10.0.0.3/24"], mac: "fa:16:3e:00:00:03" });
   stranger = await host.plug({ tenant: "a", addresses: ["10.0.0.4/24"], mac: "fa:16:3e:00:00:04" });
+  theirs = await host.plug({ tenant: "a", addresses: ["10.0.0.2/24"], mac: "fa:16:3e:00:00:02" });
   const [tap] = JSON.parse(await must("ip", "-j", "link", "show", guest.interfaceName)) as {
     master: string;
   }[];
@@ -78,5 +86,41 @@ describe("a host that forwards packets from its own addresses", () => {
     const seen = await atGuest.stop();
     expect(seen.filter((line) => line.includes(".4444"))).toEqual([]);
     expect(seen.some((line) => line.includes("169.254.169.254.80 > 10.0.0.3"))).toBe(true);
+  });
+});
+
+describe("a guest that is not ours", () => {
+  let service: ChildProcess;
+
+  beforeAll(async () => {
+    await theirs.run("ip", "addr", "add", "169.254.169.254/32", "dev", "eth0");
+    const words = ["netns", "exec", theirs.namespace, process.execPath, "-e", THEIR_SERVICE];
+    service = spawn("ip", words, { stdio: ["ignore", "pipe", "inherit"] });
+    await new Promise((resolve) => service.stdout?.once("data", resolve));
+  });
+
+  afterAll(async () => {
+    const ended = new Promise((resolve) => service.once("exit", resolve));
+    service.kill("SIGKILL");
+    await ended;
+  });
+
+  test.each([0, 1])("has the metadata service of its network, with bridge-nf at %i", async (value) => {
+    // In a namespace of its own the kernel may have no such switch; then there is but one way to be.
+    const name = "net.bridge.bridge-nf-call-iptables";
+    const isThere = (await run("sysctl", name)).code === 0;
+    await having(isThere ? { [name]: value } : {}, async () => {
+      expect(await stranger.fetch(METADATA_URL)).toBe("theirs");
+      expect(await guest.fetch(METADATA_URL)).toBe(linkLocalOf(2));
+    });
+  });
+
+  test("reaches nothing of ours by the host, and the host itself does not either", async () => {
+    await asRouter();
+    await stranger.run("ip", "route", "replace", "169.254.169.254", "via", "10.0.0.1");
+    for (const url of [METADATA_URL, "http://169.254.169.254:9697/"]) {
+      expect(await stranger.fetch(url, "-m", "1")).toContain("curl: (28)");
+      expect((await run("curl", "-gsS", "-m", "1", url)).stderr).toContain("curl: (28)");
+    }
   });
 });

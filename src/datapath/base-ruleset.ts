@@ -1,5 +1,13 @@
 import { createHash } from "node:crypto";
-import { METADATA_ADDRESS, METADATA_ADDRESS_V6, METADATA_TCP_PORT, TWIN_RANGE } from "./link-local.ts";
+import {
+  linkLocalOf,
+  METADATA_ADDRESS,
+  METADATA_ADDRESS_V6,
+  METADATA_TCP_PORT,
+  TWIN_RANGE,
+  twinPrefixOf,
+} from "./link-local.ts";
+import { bareNeutralWord, neutralWord } from "./neutral-word.ts";
 
 /**
  * Our interface in the host; the proxy's packets leave through it. Not `metadata`: midolman gives that name to its
@@ -26,6 +34,9 @@ export const DELIVER = "deliver";
 
 /** The last words of an IPv6 destination that keep an ICMPv6 checksum right; see {@link neutralWord}. */
 const NS_MULTICAST = "ff02::1:fffe:a9fe";
+
+/** The chain of each family that no packet meets: see {@link SHARED_CHAINS}. */
+export const MODEL = "model";
 
 /**
  * Maps hold all that differs between ports, so that rules never grow with ports. Addresses stand for numbers.
@@ -124,9 +135,26 @@ const CHAINS: readonly Chain[] = [
   },
 ];
 
+/** The port that the model stands for: values that no other part of a port's rules can be taken for. */
+export const MODEL_PORT = { ifindex: 0x7fff_ffff, twinOf: 43_517, isIpv6Only: true } as const;
+
+/**
+ * All our rules once more, in a chain of each family that no packet meets. Replacing a rule leaves their number and its
+ * handle as they were, and only nft can tell how it prints a rule; so an observer compares each rule with its like
+ * here, which the same nft made in the same transaction. The rules of a port come last.
+ */
+const MODELS: readonly Chain[] = TABLE_FAMILIES.map((family) => ({
+  family,
+  name: MODEL,
+  rules: [
+    ...CHAINS.filter((chain) => chain.family === family).flatMap(({ rules }) => rules),
+    ...(family === "netdev" ? portChainRules(MODEL_PORT) : []),
+  ],
+}));
+
 const BODY = [
   ...MAPS.map(([name, definition]) => `add ${withTable(name)} { ${definition} }`),
-  ...CHAINS.flatMap(chainText),
+  ...[...CHAINS, ...MODELS].flatMap(chainText),
 ];
 
 /** To be raised with every change of what `./script.ts` makes a port's chain of, which an observer cannot see. */
@@ -151,11 +179,47 @@ export function baseScript(): readonly string[] {
   ];
 }
 
-/** How many rules each of our shared chains must have, by `family name`: one rule less is damage. */
-export const BASE_RULE_COUNTS: ReadonlyMap<string, number> = new Map([
-  [`netdev ${VERSION_CHAIN}`, 0],
-  ...CHAINS.map(({ family, name, rules }) => [`${family} ${name}`, rules.length] as const),
-]);
+/** What a shared chain must be; less is damage. */
+export interface SharedChain {
+  readonly family: string;
+  /** Undefined where no packet comes to it but from another chain of ours. */
+  readonly hook: string | undefined;
+  readonly policy: string | undefined;
+  readonly ruleCount: number;
+}
+
+/** Our shared chains by `family name`. Their rules, in this order, are those of their family's {@link MODEL}. */
+export const SHARED_CHAINS: ReadonlyMap<string, SharedChain> = new Map(
+  [{ family: "netdev", name: VERSION_CHAIN, rules: [] } as Chain, ...CHAINS, ...MODELS].map(
+    ({ family, name, hook, rules }) => {
+      const [, hookName, policy] = /hook (\w+) .*policy (\w+)/.exec(hook ?? "") ?? [];
+      return [`${family} ${name}`, { family, hook: hookName, policy, ruleCount: rules.length }] as const;
+    },
+  ),
+);
+
+/** The rules of a port's chain, the last without its comment; `ifindex` and `twinOf` are all that they have of the port. */
+export function portChainRules(port: {
+  readonly ifindex: number;
+  readonly twinOf: number;
+  readonly isIpv6Only: boolean;
+}): readonly string[] {
+  const toProxy = `ether daddr set ${INTERFACE_MAC} tcp dport set ${METADATA_TCP_PORT}`;
+  const learn = "@learned_ip { meta mark : ip saddr }";
+  const mark = `meta mark set ${port.ifindex}`;
+  // `update` renews an element without changing what it maps to, so each new connection forgets first.
+  // What has been rewritten, as an address of the port's own, is not for port 80 any more.
+  const anyIpv4 = [
+    `meta protocol ip tcp dport 80 tcp flags & (syn | ack) == syn ${mark} delete ${learn}`,
+    `meta protocol ip tcp dport 80 ${mark} update ${learn} ip saddr set ${linkLocalOf(port.twinOf)} ${toProxy} meta mark set 0`,
+  ];
+  return [
+    "jump from_guest",
+    ...(port.isIpv6Only ? anyIpv4 : []),
+    `ip6 saddr set ip6 saddr & ::ffff:ffff:ffff:ffff | ${twinPrefixOf(port.twinOf)} ${toProxy}`,
+    `counter goto ${DELIVER}`,
+  ];
+}
 
 /**
  * A line that puts elements into one of our maps, by naming the map as it is. Before it takes `add element` or
@@ -274,39 +338,6 @@ function fromProxy(): readonly string[] {
   ];
 }
 
-/**
- * nft fixes no checksum after a raw (`@`) write, so raw writes must leave the sum as it was: this word, parked
- * in the destination address that is rewritten next, makes up for the type, the flags and our MAC.
- *
- * @source RFC 1071 §2; measured: "[icmp6 sum ok]" in tcpdump
- */
-function neutralWord(destination: string): string {
-  const before = [...wordsOf(destination), 0x8700];
-  const after = [0x8800, 0x6000, 0x0201, 0x02a9, 0xfea9, 0xfe01];
-  return difference(before, after);
-}
-
-/** Without an option to move only the lower half of the destination changes. */
-function bareNeutralWord(): string {
-  return difference([0xa9fe, 0xa9fe, 0x8700], [0x8800, 0x6000]);
-}
-
 function park(word: string, then: string): string {
   return `@nh,256,64 set 0x${word}000000000000 goto ${then}`;
-}
-
-function difference(before: readonly number[], after: readonly number[]): string {
-  const word = onesSum([onesSum(before), ~onesSum(after) & 0xffff]);
-  return word.toString(16).padStart(4, "0");
-}
-
-function onesSum(words: readonly number[]): number {
-  let sum = words.reduce((total, word) => total + word, 0);
-  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
-  return sum;
-}
-
-function wordsOf(address: string): readonly number[] {
-  const [head = "", tail = ""] = address.split("::");
-  return [...head.split(":"), ...tail.split(":")].map((group) => Number.parseInt(group, 16));
 }

@@ -1,4 +1,4 @@
-import { BASE_MAPS, BASE_RULE_COUNTS, DELIVER, PEER, PORT_CHAIN_PREFIX } from "./base-ruleset.ts";
+import { BASE_MAPS, DELIVER, PEER, PORT_CHAIN_PREFIX, SHARED_CHAINS } from "./base-ruleset.ts";
 import { DatapathError } from "./error.ts";
 import {
   type Element,
@@ -11,9 +11,9 @@ import {
   readElementComment,
   wayOut,
 } from "./fact.ts";
-import { numberOf } from "./link-local.ts";
+import { NUMBER_COUNT, numberOf } from "./link-local.ts";
 import type { Identity, Plumbing } from "./plumbing.ts";
-import { portRuleCount } from "./script.ts";
+import { portRulesLike, sharedRulesStand } from "./rule-model.ts";
 
 /** Our part of the kernel's ruleset, read back, with what follows from it at hand: thousands of ports change one at a time. */
 export interface Ruleset {
@@ -44,7 +44,8 @@ export function readListing(objects: readonly unknown[]): Ruleset {
   for (const object of objects) {
     const [kind, body] = only(object);
     if (kind === "chain") {
-      const chain = { name: text(body["name"]), rules: [] };
+      const { hook, policy } = body;
+      const chain = { name: text(body["name"]), hook, policy, rules: [] };
       chains.set(`${text(body["family"])} ${chain.name}`, chain);
     } else if (kind === "rule") {
       chains.get(`${text(body["family"])} ${text(body["chain"])}`)?.rules.push(body);
@@ -55,16 +56,22 @@ export function readListing(objects: readonly unknown[]): Ruleset {
     }
   }
   const facts = new Map<string, Fact>(elements.map((element) => [factId(element), element]));
+  const rulesOf = (id: string) => chains.get(id)?.rules;
+  const isLikeModel = portRulesLike(rulesOf);
   let strangers = 0;
   for (const [id, chain] of chains) {
-    if (BASE_RULE_COUNTS.has(id)) continue;
-    const fact = portChainOf(chain, facts);
+    if (SHARED_CHAINS.has(id)) continue;
+    const fact = portChainOf(chain, facts, isLikeModel);
     if (fact === undefined) strangers += 1;
     else facts.set(factId(fact), fact);
   }
-  const counted = [...BASE_RULE_COUNTS].every(([id, count]) => chains.get(id)?.rules.length === count);
+  const hooked = [...SHARED_CHAINS].every(([id, { hook, policy }]) => {
+    const chain = chains.get(id);
+    return chain !== undefined && chain.hook === hook && chain.policy === policy;
+  });
   const delivers = forwardsTo(chains.get(`netdev ${DELIVER}`)?.rules[0]) === PEER;
-  const baseIntact = counted && delivers && strangers === 0 && BASE_MAPS.every((name) => maps.has(name));
+  const stands = hooked && delivers && strangers === 0 && sharedRulesStand(rulesOf);
+  const baseIntact = stands && BASE_MAPS.every((name) => maps.has(name));
   const { byPort, isClear } = factsByPort(facts);
   const whole = new Map<string, Plumbing>();
   for (const [portId, owned] of byPort) {
@@ -78,26 +85,38 @@ export function readListing(objects: readonly unknown[]): Ruleset {
 
 interface ListedChain {
   readonly name: string;
+  readonly hook: unknown;
+  readonly policy: unknown;
   readonly rules: Json[];
 }
 
 type Json = Readonly<Record<string, unknown>>;
 
 /** A damaged chain of a port is given ifindex 0, so that it is what nobody wants and gets replaced. */
-function portChainOf(chain: ListedChain, facts: ReadonlyMap<string, Fact>): PortChain | undefined {
+function portChainOf(
+  chain: ListedChain,
+  facts: ReadonlyMap<string, Fact>,
+  isLikeModel: ReturnType<typeof portRulesLike>,
+): PortChain | undefined {
   if (!chain.name.startsWith(PORT_CHAIN_PREFIX)) return undefined;
   const portId = chain.name.slice(PORT_CHAIN_PREFIX.length);
   const last = chain.rules.at(-1);
-  const [, interfaceName = "", ifindex, twinOf] =
+  const [, interfaceName = "", ...numbers] =
     /^interface (\S+) ifindex (\d+) number (\d+)$/.exec(String(last?.["comment"])) ?? [];
+  const [ifindex = 0, twinOf = 0] = numbers.map(Number);
   const isIpv6Only = facts.has(`only6 ${interfaceName}`);
-  const isWhole = chain.rules.length === portRuleCount(isIpv6Only);
+  const isWhole =
+    chain.hook === "ingress" &&
+    chain.policy === "accept" &&
+    twinOf >= 1 &&
+    twinOf <= NUMBER_COUNT &&
+    isLikeModel(chain.rules, { ifindex, twinOf, isIpv6Only });
   return {
     kind: "chain",
     portId,
     interfaceName,
-    ifindex: isWhole ? Number(ifindex ?? 0) : 0,
-    twinOf: Number(twinOf ?? 0),
+    ifindex: isWhole ? ifindex : 0,
+    twinOf,
     isIpv6Only,
   };
 }

@@ -1,6 +1,5 @@
-import { addElements, DELIVER, INTERFACE_MAC, nameMap, PORT_CHAIN_PREFIX, TABLE } from "./base-ruleset.ts";
+import { addElements, nameMap, PORT_CHAIN_PREFIX, portChainRules, TABLE } from "./base-ruleset.ts";
 import { type Element, elementComment, type Fact, type PortChain } from "./fact.ts";
-import { linkLocalOf, METADATA_TCP_PORT, twinPrefixOf } from "./link-local.ts";
 
 /** The lines of an nft script that take some facts away and put others in; flat, because blocks cost nft 20 times the memory. */
 export function scriptOf(deletes: readonly Fact[], adds: readonly Fact[]): readonly string[] {
@@ -24,22 +23,13 @@ function chainRemoval(portId: string): readonly string[] {
 
 /** With its rules, for the reason that {@link addElements} has. */
 function chainLine({ portId, interfaceName, ifindex, twinOf, isIpv6Only }: PortChain): string {
-  const toProxy = `ether daddr set ${INTERFACE_MAC} tcp dport set ${METADATA_TCP_PORT}`;
-  const learn = "@learned_ip { meta mark : ip saddr }";
-  const mark = `meta mark set ${ifindex}`;
-  // `update` renews an element without changing what it maps to, so each new connection forgets first.
-  // What has been rewritten, as an address of the port's own, is not for port 80 any more.
-  const anyIpv4 = [
-    `meta protocol ip tcp dport 80 tcp flags & (syn | ack) == syn ${mark} delete ${learn}`,
-    `meta protocol ip tcp dport 80 ${mark} update ${learn} ip saddr set ${linkLocalOf(twinOf)} ${toProxy} meta mark set 0`,
-  ];
+  const rules = portChainRules({ ifindex, twinOf, isIpv6Only });
+  const comment = `comment "${chainComment(interfaceName, ifindex, twinOf)}"`;
   const body = [
     `type filter hook ingress device "${interfaceName}" priority -500`,
     "policy accept",
-    "jump from_guest",
-    ...(isIpv6Only ? anyIpv4 : []),
-    `ip6 saddr set ip6 saddr & ::ffff:ffff:ffff:ffff | ${twinPrefixOf(twinOf)} ${toProxy}`,
-    `counter goto ${DELIVER} comment "${chainComment(interfaceName, ifindex, twinOf)}"`,
+    ...rules.slice(0, -1),
+    `${rules.at(-1)} ${comment}`,
   ];
   return `add chain netdev ${TABLE} ${PORT_CHAIN_PREFIX}${portId} { ${body.join("; ")}; }`;
 }
@@ -47,11 +37,6 @@ function chainLine({ portId, interfaceName, ifindex, twinOf, isIpv6Only }: PortC
 /** What only the comment of a port's last rule tells an observer: nft 1.0 leaves the device out of its JSON. */
 export function chainComment(interfaceName: string, ifindex: number, twinOf: number): string {
   return `interface ${interfaceName} ifindex ${ifindex} number ${twinOf}`;
-}
-
-/** How many rules {@link chainComment}'s chain has. */
-export function portRuleCount(isIpv6Only: boolean): number {
-  return isIpv6Only ? 5 : 3;
 }
 
 /** The elements among some facts, each made into something, by the map that they belong to. */

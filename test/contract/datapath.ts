@@ -10,6 +10,8 @@ export interface World {
   plug(interfaceName: string): Promise<number>;
   unplug(interfaceName: string): Promise<void>;
   flushRuleset(): Promise<void>;
+  /** Puts another rule in the place of one of ours, so that their number stays. */
+  replaceRule(family: string, chain: string, at: number, rule: string): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -230,6 +232,43 @@ export function describeDatapath(name: string, makeWorld: () => Promise<World>):
       expect((await datapath.sync(want, "exact")).repairedBase).toBe(true);
       expect(sorted((await datapath.observe()).ports)).toEqual(sorted(want));
     });
+
+    const PORT_1 = `port-${portIdOf(1)}`;
+    test.each([
+      ["netdev", "from_guest", 0, "ip daddr 169.254.169.253 accept"],
+      ["netdev", "from_guest", 2, "ip6 daddr { fe80::a9fe:a9fe, ff02::2 } goto to_proxy6"],
+      ["netdev", "deliver", 0, 'fwd to "ct1"'],
+      ["netdev", "model", 3, "accept"],
+      ["inet", "to_proxy", 2, "accept"],
+      ["arp", "host_stays_silent", 0, "accept"],
+      ["netdev", PORT_1, 0, "accept"],
+      ["netdev", PORT_1, 0, "jump to_proxy4"],
+      [
+        "netdev",
+        PORT_1,
+        1,
+        "ip6 saddr set ip6 saddr & ::ffff:ffff:ffff:ffff | fd69:fe00:0:2:: ether daddr set 02:a9:fe:a9:fe:01 tcp dport set 9697",
+      ],
+      ["netdev", `port-${portIdOf(2)}`, 2, "ip saddr set 169.254.0.9"],
+    ] as const)(
+      "a rule of %s %s (%i) that is another one is seen by whoever comes, and put right",
+      async (family, chain, at, rule) => {
+        const want = [await port(1, [1, "10.0.0.3"]), await port(2, [2, "fd00::4"])];
+        await datapath.sync(want, "exact");
+        await world.replaceRule(family, chain, at, rule);
+        const fresh = world.open();
+        const { ports, baseIntact } = await fresh.observe();
+        expect(baseIntact && ports.length === want.length).toBe(false);
+        expect(await fresh.plan(want, "exact")).not.toBe("# nothing to do\n");
+        const { failed, repairedBase, replaced } = await fresh.sync(want, "exact");
+        expect([failed, repairedBase || replaced.length > 0]).toEqual([[], true]);
+        expect(sorted((await fresh.observe()).ports)).toEqual(sorted(want));
+        await fresh.close();
+        const last = world.open();
+        expect(await last.sync((await last.observe()).ports, "exact")).toEqual(NOTHING);
+        await last.close();
+      },
+    );
 
     test("`plan()` says what `sync()` would do, and does nothing", async () => {
       const want = [await port(1, [1, "10.0.0.3"])];

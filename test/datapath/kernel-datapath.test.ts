@@ -15,6 +15,7 @@ describeDatapath("the fake kernel", async () => {
     plug: async (name) => kernel.plug(name),
     unplug: async (name) => kernel.unplug(name),
     flushRuleset: async () => kernel.flushRuleset(),
+    replaceRule: async (...damage) => kernel.replaceRule(...damage),
     close: async () => undefined,
   };
 });

@@ -10,6 +10,8 @@ export type Fault = "before" | "after";
 
 interface FakeChain {
   readonly device: string | undefined;
+  readonly hook: string | undefined;
+  readonly policy: string | undefined;
   readonly rules: string[];
 }
 
@@ -73,6 +75,11 @@ export class FakeKernel {
 
   flushRuleset(): void {
     this.#tables = new Map();
+    this.#generation += 1;
+  }
+
+  replaceRule(family: string, chain: string, at: number, rule: string): void {
+    this.#tables.get(`${family} mn_metadata`)?.chains.get(chain)?.rules.splice(at, 1, rule);
     this.#generation += 1;
   }
 
@@ -181,7 +188,9 @@ export class FakeKernel {
     const [, device] = /device "([^"]+)"/.exec(statements[0] ?? "") ?? [];
     const isThere = [...this.links.values()].some((link) => link.name === device);
     if (device !== undefined && !isThere) refuse(line, "No such file or directory");
-    if (!table.chains.has(name)) table.chains.set(name, { device, rules: [] });
+    const [, hook] = /hook (\w+) /.exec(statements[0] ?? "") ?? [];
+    const policy = statements[1]?.replace(/^policy |;.*$/g, "");
+    if (!table.chains.has(name)) table.chains.set(name, { device, hook, policy, rules: [] });
     // The first two are its hook and its policy.
     table.chains.get(name)?.rules.push(...statements.slice(2));
   }
@@ -191,13 +200,15 @@ export class FakeKernel {
     const table = this.#tables.get(key);
     if (table === undefined) return undefined;
     const [family] = key.split(" ");
-    const chains = [...table.chains].map(([name]) => ({ chain: { family, name } }));
+    const chains = [...table.chains].map(([name, { hook, policy }]) => ({
+      chain: { family, name, hook, policy },
+    }));
     const rules = [...table.chains].flatMap(([chain, { rules }]) =>
       rules.map((rule) => {
         const [, comment] = /comment "([^"]+)"/.exec(rule) ?? [];
         const [, dev] = /fwd to "([^"]+)"/.exec(rule) ?? [];
-        const expr =
-          dev === undefined ? [{ accept: null }] : [{ counter: { packets: 0, bytes: 0 } }, { fwd: { dev } }];
+        const words = rule.replace(/ comment ".*$/, "").split(" ");
+        const expr = dev === undefined ? words.map((word) => ({ word: asNumber(word) })) : [{ fwd: { dev } }];
         return { rule: { family, chain, expr, ...(comment === undefined ? {} : { comment }) } };
       }),
     );
@@ -309,6 +320,10 @@ function elements(table: FakeTable, verb: string, name: string, more: string, li
     if (verb === "add" && (held.get(key) ?? data) !== data) refuse(line, "File exists");
     if (verb === "add") held.set(key, data);
   }
+}
+
+function asNumber(word: string): string | number {
+  return /^\d+$/.test(word) ? Number(word) : word;
 }
 
 function refuse(what: string, why: string): never {

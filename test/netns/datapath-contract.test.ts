@@ -1,6 +1,6 @@
 import { openDatapath } from "../../src/datapath/open-datapath.ts";
 import { describeDatapath } from "../contract/datapath.ts";
-import { ifindexOf, must, run } from "../support/namespace.ts";
+import { ifindexOf, must, replaceOurRule, run } from "../support/namespace.ts";
 
 describeDatapath("the real kernel", async () => {
   const plugged = new Set<string>();
@@ -18,6 +18,7 @@ describeDatapath("the real kernel", async () => {
     flushRuleset: async () => {
       await must("nft", "flush", "ruleset");
     },
+    replaceRule: replaceOurRule,
     close: async () => {
       for (const name of plugged) await run("ip", "link", "del", name);
     },

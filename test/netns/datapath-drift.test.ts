@@ -4,7 +4,7 @@ import { linkLocalOf } from "../../src/datapath/link-local.ts";
 import { openDatapath } from "../../src/datapath/open-datapath.ts";
 import type { Plumbing } from "../../src/datapath/plumbing.ts";
 import { EchoProxy } from "../support/echo-proxy.ts";
-import { type Guest, METADATA_URL, must, TestHost, until } from "../support/namespace.ts";
+import { type Guest, METADATA_URL, must, replaceOurRule, TestHost, until } from "../support/namespace.ts";
 
 /** As a container engine or a firewall that is loaded again and again; nothing of ours is in it. */
 const FOREIGN_LOOP = `
@@ -66,4 +66,27 @@ describe("where others change rules all the time", () => {
     const { ports, baseIntact } = await datapath.observe();
     expect({ ports, baseIntact }).toEqual({ ports: want, baseIntact: true });
   });
+
+  test.each([
+    ["netdev", "from_guest", 0, "ip daddr 169.254.169.253 accept"],
+    ["netdev", "port-7d9a6f1c-0000-4000-8000-000000000001", 0, "accept"],
+  ] as const)(
+    "a rule of %s %s that is replaced by another is repaired within 2 s, and once",
+    async (family, chain, at, rule) => {
+      let repairs = 0;
+      const stop = datapath.onDrift(() => {
+        void datapath.sync(want, "exact").then(({ repairedBase, replaced }) => {
+          if (repairedBase || replaced.length > 0) repairs += 1;
+        });
+      });
+      await replaceOurRule(family, chain, at, rule);
+      await until("it is repaired", () => repairs > 0, 2_000);
+      expect(await guest.fetch(METADATA_URL)).toBe(linkLocalOf(1));
+      // The look after the repair reads what the repair made.
+      await must("nft", "add rule netdev mn_metadata model accept");
+      await until("that is repaired too", () => repairs > 1, 2_000);
+      stop();
+      expect(repairs).toBe(2);
+    },
+  );
 });

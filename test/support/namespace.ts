@@ -160,6 +160,14 @@ export async function ifindexOf(interfaceName: string): Promise<number> {
   return link.ifindex;
 }
 
+/** Puts another rule in the place of one of ours; the kernel keeps its handle. */
+export async function replaceOurRule(family: string, chain: string, at: number, rule: string): Promise<void> {
+  const listed = await must("nft", "-a", "list", "chain", family, "mn_metadata", chain);
+  const handles = [...listed.matchAll(/ # handle (\d+)$/gm)].map(([, handle]) => handle ?? "");
+  // The first is the chain's own.
+  await must("nft", `replace rule ${family} mn_metadata ${chain} handle ${handles[at + 1]} ${rule}`);
+}
+
 /** Polls until a condition holds. */
 export async function until(
   what: string,

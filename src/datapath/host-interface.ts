@@ -118,6 +118,8 @@ function notOurs(link: Link): DatapathError {
 }
 
 function stepsForLinks(rtnetlink: Rtnetlink, link: Link, peer: Link): readonly HostStep[] {
+  const enslaved = [link, peer].find(({ master }) => master !== 0);
+  if (enslaved !== undefined) return [freeing(rtnetlink, enslaved, link, peer)];
   const steps: HostStep[] = [];
   if (!peer.up || peer.mtu !== MTU) {
     steps.push({
@@ -140,6 +142,21 @@ function stepsForLinks(rtnetlink: Rtnetlink, link: Link, peer: Link): readonly H
     });
   }
   return steps;
+}
+
+/** A bridge or switch takes all that comes in by its port; some (Open vSwitch) let none go but with the port. */
+function freeing(rtnetlink: Rtnetlink, end: Link, link: Link, peer: Link): HostStep {
+  return {
+    text: `ip link set ${end.name} nomaster`,
+    make: async () => {
+      try {
+        await rtnetlink.release(end.ifindex);
+      } catch (error) {
+        if (!(error instanceof DatapathError)) throw error;
+        await remake(rtnetlink, link, peer).make();
+      }
+    },
+  };
 }
 
 async function stepsForIpv4(rtnetlink: Rtnetlink, link: Link): Promise<readonly HostStep[]> {

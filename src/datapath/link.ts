@@ -20,12 +20,14 @@ export interface Link {
   readonly mac: string;
   /** Bytes; 0 where the kernel did not say. */
   readonly mtu: number;
+  /** Index of the bridge, VRF or switch that it is a port of; 0 where there is none. */
+  readonly master: number;
 }
 
 /** @source linux/if.h IFF_UP, IFF_NOARP */
 const [UP, NO_ARP] = [1 << 0, 1 << 7];
-/** @source linux/if_link.h IFLA_ADDRESS, IFLA_MTU, IFLA_LINKINFO, IFLA_EXT_MASK */
-const [ADDRESS, MTU, LINK_INFO, EXT_MASK] = [1, 4, 18, 29];
+/** @source linux/if_link.h IFLA_ADDRESS, IFLA_MTU, IFLA_MASTER, IFLA_LINKINFO, IFLA_EXT_MASK */
+const [ADDRESS, MTU, MASTER, LINK_INFO, EXT_MASK] = [1, 4, 10, 18, 29];
 /** @source linux/rtnetlink.h RTEXT_FILTER_SKIP_STATS */
 const SKIP_STATS = 1 << 3;
 /** @source linux/netlink.h NLA_TYPE_MASK */
@@ -56,6 +58,7 @@ export function linkIn(message: Buffer): Link | undefined {
   let mac = "";
   let linkKind = "";
   let mtu = 0;
+  let master = 0;
   for (let at = IFINFOMSG_BYTES; at + 4 <= message.length; ) {
     const length = message.readUInt16LE(at);
     if (length < 4 || at + length > message.length) break;
@@ -63,6 +66,7 @@ export function linkIn(message: Buffer): Link | undefined {
     if (type === IFLA_IFNAME) name = message.toString("utf8", at + 4, at + length - 1);
     else if (type === ADDRESS) mac = macText(message.subarray(at + 4, at + length));
     else if (type === MTU && length >= 8) mtu = message.readUInt32LE(at + 4);
+    else if (type === MASTER && length >= 8) master = message.readUInt32LE(at + 4);
     else if (type === LINK_INFO) linkKind = linkKindIn(message.subarray(at + 4, at + length));
     at += (length + 3) & ~3;
   }
@@ -76,5 +80,6 @@ export function linkIn(message: Buffer): Link | undefined {
     linkKind,
     mac,
     mtu,
+    master,
   };
 }

@@ -31,6 +31,8 @@ export interface Rtnetlink {
     ifindex: number,
     options: { readonly noArp: boolean; readonly mac?: string; readonly mtu?: number },
   ): Promise<void>;
+  /** Takes the link out of the bridge, VRF or switch that it is a port of. @throws {DatapathError} */
+  release(ifindex: number): Promise<void>;
   /** @throws {DatapathError} */
   deleteLink(ifindex: number): Promise<void>;
   /** Every IPv4 address of this host. @throws {DatapathError} */
@@ -114,6 +116,12 @@ export class RtnetlinkSocket implements Rtnetlink {
     };
     await this.#ask(`set up link number ${ifindex}`, (sending) =>
       this.#socket.setLink({ index: ifindex, flags, change: { up: true, noarp: true } }, attributes, sending),
+    );
+  }
+
+  async release(ifindex: number): Promise<void> {
+    await this.#ask(`release link number ${ifindex}`, (options) =>
+      this.#socket.setLink({ index: ifindex }, { master: 0 }, options),
     );
   }
 

@@ -19,7 +19,8 @@ describe("`linkIn()`", () => {
     const kind = attribute(18 | NESTED, attribute(1, Buffer.from("tun\0")));
     const other = attribute(51, Buffer.alloc(7));
     const mtu = attribute(4, Buffer.from([0xaa, 5, 0, 0]));
-    expect(linkIn(message(7, 1, other, MAC, other, NAME, mtu, kind, other))).toEqual({
+    const master = attribute(10, Buffer.from([9, 0, 0, 0]));
+    expect(linkIn(message(7, 1, other, MAC, other, NAME, mtu, master, kind, other))).toEqual({
       name: "tap1",
       ifindex: 7,
       up: true,
@@ -27,8 +28,15 @@ describe("`linkIn()`", () => {
       linkKind: "tun",
       mac: "fa:16:3e:00:00:01",
       mtu: 1450,
+      master: 9,
     });
-    expect(linkIn(message(8, 0x80, NAME))).toMatchObject({ up: false, noArp: true, mac: "", linkKind: "" });
+    expect(linkIn(message(8, 0x80, NAME))).toMatchObject({
+      up: false,
+      noArp: true,
+      mac: "",
+      linkKind: "",
+      master: 0,
+    });
   });
 
   it("takes no link from what has no name or is cut off", () => {

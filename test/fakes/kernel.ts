@@ -64,6 +64,7 @@ export class FakeKernel {
       linkKind: "tun",
       mac: "fe:00:00:00:00:01",
       mtu: 1_500,
+      master: 0,
     });
     return this.#lastIndex;
   }
@@ -265,6 +266,7 @@ export class FakeKernel {
               linkKind: "veth",
               mac: address,
               mtu: 1_500,
+              master: 0,
             });
           }
         }),
@@ -272,6 +274,11 @@ export class FakeKernel {
         this.#call(() => {
           const link = this.links.get(ifindex) ?? refuse(`link ${ifindex}`, "ENODEV");
           this.links.set(ifindex, { ...link, up: true, noArp, mac: mac ?? link.mac, mtu: mtu ?? link.mtu });
+        }),
+      release: (ifindex) =>
+        this.#call(() => {
+          const link = this.links.get(ifindex) ?? refuse(`link ${ifindex}`, "ENODEV");
+          this.links.set(ifindex, { ...link, master: 0 });
         }),
       deleteLink: (ifindex) =>
         this.#call(() => {

@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { linkLocalOf } from "../../src/datapath/link-local.ts";
 import { openDatapath } from "../../src/datapath/open-datapath.ts";
+import type { Plumbing } from "../../src/datapath/plumbing.ts";
 import { Capture } from "../support/capture.ts";
 import { EchoProxy } from "../support/echo-proxy.ts";
 import { type Guest, METADATA_URL, must, run, TestHost, until } from "../support/namespace.ts";
@@ -18,6 +19,7 @@ let stranger: Guest;
 let theirs: Guest;
 let bridge: string;
 let proxy: EchoProxy;
+let want: readonly Plumbing[];
 
 beforeAll(async () => {
   guest = await host.plug({ tenant: "a", addresses: ["10.0.0.3/24"], mac: "fa:16:3e:00:00:03" });
@@ -30,7 +32,8 @@ beforeAll(async () => {
   const { interfaceName, mac } = guest;
   const identities = [{ number: 2, fixedAddress: "10.0.0.3" }];
   const port = { portId: "7d9a6f1c-0000-4000-8000-000000000001", interfaceName, mac, identities };
-  await datapath.sync([{ ...port, ifindex: await guest.ifindex() }], "exact");
+  want = [{ ...port, ifindex: await guest.ifindex() }];
+  await datapath.sync(want, "exact");
   proxy = await EchoProxy.listen();
 });
 
@@ -122,5 +125,22 @@ describe("a guest that is not ours", () => {
       expect(await stranger.fetch(url, "-m", "1")).toContain("curl: (28)");
       expect((await run("curl", "-gsS", "-m", "1", url)).stderr).toContain("curl: (28)");
     }
+  });
+});
+
+describe("an end of our interface", () => {
+  test.each(["mn-metadata", "mn-metadata-p"])("%s is taken out of a bridge again within 2 s", async (end) => {
+    let repairs = 0;
+    const stop = datapath.onDrift(() => {
+      void datapath.sync(want, "exact").then(({ repairedBase }) => {
+        if (repairedBase) repairs += 1;
+      });
+    });
+    onTestFinished(stop);
+    await must("ip", "link", "set", end, "master", bridge);
+    await until("it is repaired", () => repairs > 0, 2_000);
+    expect(await must("ip", "link", "show", end)).not.toContain("master");
+    expect(await guest.fetch(METADATA_URL)).toBe(linkLocalOf(2));
+    expect((await datapath.observe()).baseIntact).toBe(true);
   });
 });

@@ -5,6 +5,7 @@ import type { Guest } from "./guest.ts";
 import { AnswerHead } from "./http/answer-head.ts";
 import { removeFrom } from "./lists.ts";
 import type { PortShare, Turn } from "./port-share.ts";
+import { isPerhapsItsOwn, remedyFor } from "./remedy.ts";
 import { Stream } from "./stream.ts";
 import type { Endpoint, Unheard } from "./upstream/endpoint.ts";
 import type { AnswerListener, FailureKind, Line } from "./upstream/line.ts";
@@ -33,7 +34,7 @@ export class Flight implements AnswerListener, Asked, Joinable, Timed, Turn, Unh
   #wasOvertaken = false;
   #tried: Set<Endpoint> | undefined;
   #rounds = 0;
-  #cuts = 0;
+  #hasFailed = false;
   #head: AnswerHead = NO_HEAD;
   #text: string | undefined;
   #chunks: Buffer[] = [];
@@ -117,8 +118,7 @@ export class Flight implements AnswerListener, Asked, Joinable, Timed, Turn, Unh
     this.#wasOvertaken = true;
     this.#context.complaints.overtaken(endpoint.address.url);
     this.#turnFrom(endpoint);
-    if (this.#mayGoElsewhere(endpoint)) this.#tryElsewhere(endpoint);
-    else this.#ask(true);
+    this.#askOnceMore(endpoint);
   }
 
   onHead(head: AnswerHead): void {
@@ -153,6 +153,12 @@ export class Flight implements AnswerListener, Asked, Joinable, Timed, Turn, Unh
     }
     if (this.#head.status === 403 && this.#tryOtherSecret(endpoint)) return;
     if (this.#head.status !== 403) endpoint.secretIndex = this.#secretIndex;
+    const mayDiffer = isPerhapsItsOwn(this.#head.status) && this.question.isSafe && !this.#hasFailed;
+    if (mayDiffer && this.#mayGoElsewhere(endpoint)) {
+      this.#forgetAnswer();
+      this.#askOnceMore(endpoint);
+      return;
+    }
     const answer = this.#takeAnswer();
     if (answer.head.status === 503 && this.question.isSafe) {
       this.#unavailable = answer;
@@ -176,26 +182,28 @@ export class Flight implements AnswerListener, Asked, Joinable, Timed, Turn, Unh
       this.#stream?.reset();
       return;
     }
-    if (kind === "unsent") {
-      endpoint.eject(error.message, performance.now());
-      this.#tryElsewhere(endpoint);
-    } else if (kind === "stale" && this.question.isSafe) {
-      this.#ask(true);
-    } else if (kind === "reset" && this.question.isSafe) {
-      endpoint.suspect();
-      this.#tryElsewhere(endpoint);
-    } else if (kind === "cut") {
-      endpoint.suspect();
-      if (this.question.isSafe && this.#cuts++ === 0) this.#ask(true);
-      else this.#end((waiter) => waiter.reset());
-    } else {
+    const remedy = remedyFor(kind, this.question.isSafe, this.#hasFailed);
+    if (kind === "unsent") endpoint.eject(error.message, performance.now());
+    else if (remedy !== "refuse" && kind !== "stale") endpoint.suspect();
+    if (remedy === "elsewhere") this.#tryElsewhere(endpoint);
+    else if (remedy === "again") this.#ask(true);
+    else if (remedy === "once more") this.#askOnceMore(endpoint);
+    else if (remedy === "reset") this.#end((waiter) => waiter.reset());
+    else {
+      const { url } = endpoint.address;
       this.#context.complaints.novaFailed(this.share, {
-        endpoint: endpoint.address.url,
+        endpoint: url,
         failure: kind,
         reason: error.message,
       });
       this.#end((waiter) => waiter.refuse(502, "nova failed to answer this request"));
     }
+  }
+
+  #askOnceMore(endpoint: Endpoint): void {
+    this.#hasFailed = true;
+    if (this.#mayGoElsewhere(endpoint)) this.#tryElsewhere(endpoint);
+    else this.#ask(true);
   }
 
   /** Asks the best endpoint that is left. @param cold Over a connection that cannot have gone stale. */
@@ -227,7 +235,8 @@ export class Flight implements AnswerListener, Asked, Joinable, Timed, Turn, Unh
 
   #mayGoElsewhere(endpoint: Endpoint): boolean {
     const tried = new Set(this.#tried).add(endpoint);
-    return nextOf(this.guest.ranking(this.#context.upstream), tried)?.state === "healthy";
+    const next = nextOf(this.guest.ranking(this.#context.upstream), tried);
+    return next?.state === "healthy" && !next.isMute;
   }
 
   /** Stops waiting for what was asked there. */

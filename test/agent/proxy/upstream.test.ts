@@ -156,6 +156,51 @@ describe("when nova fails", () => {
     busy.close();
   });
 
+  it.each([
+    { kind: "empty" },
+    { kind: "garbage", bytes: "HTTP/1.1 two hundred\r\n\r\n" },
+    { kind: "truncate", by: "fin" },
+    { kind: "status", status: 500 },
+    { kind: "status", status: 403 },
+    { kind: "hang" },
+  ] as const)(
+    "asks another nova where one answers GET / and documents with $kind",
+    { timeout: 30_000 },
+    async (fault) => {
+      await using lab = await startLabOfMany({ holdMs: 9_000 });
+      const other = await StandInNova.start({ secret: SECRET, instances: manyInstances });
+      lab.proxy.reconfigure({ ...lab.settings, novaUrls: [lab.nova.url, other.url] });
+      await until(() => lab.proxy.status().endpoints.every(({ state }) => state === "healthy"));
+      lab.nova.fault = () => fault;
+      const post = { method: "POST", body: "x" };
+      // One guest after the other goes on asking, as guests do.
+      const asked = MANY.map(async (guest, at) => {
+        await sleep(at * 50);
+        return ask(lab, guest, HOSTNAME);
+      });
+      const replies = await Promise.all(asked);
+      expect(replies.filter(({ status }) => status !== 200)).toEqual([]);
+      expect(lab.nova.requests.length).toBeGreaterThan(0);
+      if (fault.kind === "hang") {
+        expect(lab.proxy.status().endpoints[0]).toMatchObject({
+          state: "healthy",
+          reason: expect.stringMatching(/no documents/),
+        });
+        lab.nova.requests.length = 0;
+        expect(await Promise.all(MANY.map((guest) => ask(lab, guest, "/latest/meta-data/")))).toHaveLength(
+          60,
+        );
+        expect(lab.nova.requests).toEqual([]);
+      } else {
+        for (const guest of MANY)
+          await ask(lab, guest, "/openstack/latest/password", post).catch(() => undefined);
+        const posts = [...lab.nova.requests, ...other.requests].filter(({ method }) => method === "POST");
+        expect(posts).toHaveLength(MANY.length);
+      }
+      await other.close();
+    },
+  );
+
   it("leaves a slow nova its requests as long as it answers GET /", async () => {
     await using lab = await startLab({ holdMs: 4_000 });
     const other = await StandInNova.start({ secret: SECRET, instances });
@@ -180,12 +225,12 @@ describe("when nova fails", () => {
     }
   });
 
-  it("takes an empty reply as this request's failure: 502, not retried, no outage", async () => {
+  it("takes an empty reply as this request's failure: asked once more, then 502, no outage", async () => {
     await using lab = await startLab({}, { framing: "fin" });
     await until(() => lab.proxy.status().endpoints[0]?.state === "healthy");
     lab.nova.fault = (_method, path) => (path.endsWith("/x") ? { kind: "empty" } : undefined);
     for (let i = 0; i < 20; i++) expect((await ask(lab, 1, "/latest/user-data/x")).status).toBe(502);
-    expect(lab.nova.requests).toHaveLength(20);
+    expect(lab.nova.requests.filter(({ path }) => path.endsWith("/x"))).toHaveLength(40);
     expect(lab.proxy.status().endpoints[0]?.state).toBe("healthy");
     expect((await ask(lab, 2, HOSTNAME)).text).toBe("guest-2");
     expect(lab.log.lines.filter(({ message }) => /one request/.test(message))).toHaveLength(1);

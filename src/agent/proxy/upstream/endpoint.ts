@@ -29,6 +29,10 @@ export class Endpoint {
   readonly address: NovaAddress;
   state: EndpointState = "unknown";
   reason: string | undefined;
+  /** It answers `GET /`, and no documents: guests ask another one, if there is any, until it has had time to recover. */
+  isMute = false;
+  /** When a guest last got its document. */
+  answeredAt = 0;
   /** Which of the two shared secrets nova took last: 0 the current one, 1 the previous. */
   secretIndex = 0;
   readonly #connect: Connector;
@@ -36,6 +40,7 @@ export class Endpoint {
   /** What has been asked and has no answer yet, the oldest first. */
   readonly #unheard: Unheard[] = [];
   #heardAt = Number.NEGATIVE_INFINITY;
+  #muteUntil = 0;
   /** Lines for any request, and the lean ones for requests without a body over plain HTTP. */
   readonly #idle = { any: [] as Line[], lean: [] as Line[] };
   readonly #readBuffer = Buffer.allocUnsafe(READ_BYTES);
@@ -80,6 +85,8 @@ export class Endpoint {
   settled(question: Unheard, isAnswer: boolean): void {
     if (isAnswer) {
       this.#heardAt = performance.now();
+      this.answeredAt = this.#heardAt;
+      this.isMute = false;
       for (const earlier of this.#unheard) {
         if (earlier === question) break;
         earlier.overtakers++;
@@ -129,10 +136,14 @@ export class Endpoint {
   /**
    * To be called with {@link tick} where there are other endpoints: notices a nova that takes questions and says
    * nothing, as when its process is stopped or its host has died. One that is only slow answers somebody, or `GET /`.
+   *
+   * @param answeredBeside When another endpoint last gave a guest its document.
    */
-  watch(now: number): void {
+  watch(now: number, answeredBeside: number): void {
+    if (now > this.#muteUntil) this.isMute = false;
     const [oldest] = this.#unheard;
     if (oldest === undefined) return;
+    this.#listenForDocuments(now, oldest, answeredBeside);
     const silentMs = this.#silentMs(now, oldest);
     if (silentMs > SUSPECT_MS && this.#probe === undefined && this.state !== "ejected") this.#startProbe(now);
     if (silentMs < this.#allowedMs) return;
@@ -142,6 +153,20 @@ export class Endpoint {
       this.eject(`nothing heard for ${Math.round(silentMs)} ms, not even to GET /`, now);
     }
     for (const question of [...this.#unheard]) question.stalled();
+  }
+
+  /** Where all of nova is slow, the others are as well. */
+  #listenForDocuments(now: number, oldest: Unheard, answeredBeside: number): void {
+    const since = Math.max(this.answeredAt, oldest.askedAt);
+    if (now - since > MUTE_MS && answeredBeside > since && !this.isMute) {
+      this.isMute = true;
+      this.#muteUntil = now + STAYS_MUTE_MS;
+      this.#log.warn(
+        { endpoint: this.address.url },
+        `nova ${MUTE}, while another does: its requests go there; see the log of nova-api-metadata, and its database`,
+      );
+    }
+    if (this.isMute) for (const question of [...this.#unheard]) question.overtaken(now);
   }
 
   /**
@@ -262,6 +287,11 @@ const HEALTH_CHECK = {
   body: undefined,
 };
 const READ_BYTES = 65_536;
+/** What is wrong with one that {@link Endpoint.isMute}. */
+export const MUTE = "answers GET / and no documents";
+/** Longer than one under load is silent; see {@link MAX_SILENT_MS}. */
+const MUTE_MS = 4_000;
+const STAYS_MUTE_MS = 30_000;
 const PROBE_EVERY_MS = 5_000;
 const PROBE_TIMEOUT_MS = 2_000;
 /** How long nothing may be heard before `GET /` is asked, and before that is enough. */

@@ -3,7 +3,7 @@ import type { Logger } from "../../log.ts";
 import type { ProxyStatus } from "../proxy.ts";
 import type { ProxySettings } from "../settings.ts";
 import { parseNovaUrl } from "./connect.ts";
-import { Endpoint } from "./endpoint.ts";
+import { Endpoint, MUTE } from "./endpoint.ts";
 import { TlsFiles } from "./tls-files.ts";
 
 /** All nova endpoints of one configuration, and which of them an instance belongs to. */
@@ -75,7 +75,7 @@ export class Upstream {
     for (const endpoint of this.#endpoints) {
       endpoint.tick(now);
       endpoint.findOvertaken(now);
-      if (this.#endpoints.length > 1) endpoint.watch(now);
+      if (this.#endpoints.length > 1) endpoint.watch(now, this.#answeredBeside(endpoint));
     }
     if (this.#before?.tickRetired(now) === false) this.#before = undefined;
   }
@@ -88,16 +88,20 @@ export class Upstream {
     return hasQuestions;
   }
 
+  /** When another endpoint last gave a guest its document. */
+  #answeredBeside(endpoint: Endpoint): number {
+    return Math.max(...this.#endpoints.map((one) => (one === endpoint ? 0 : one.answeredAt)));
+  }
+
   retire(): void {
     for (const endpoint of this.#endpoints) endpoint.retire();
   }
 
   status(): ProxyStatus["endpoints"] {
-    return this.#endpoints.map(({ address, state, reason }) => ({
-      url: address.url,
-      state,
-      ...(reason === undefined ? {} : { reason }),
-    }));
+    return this.#endpoints.map(({ address, state, reason, isMute }) => {
+      const why = reason ?? (isMute ? MUTE : undefined);
+      return { url: address.url, state, ...(why === undefined ? {} : { reason: why }) };
+    });
   }
 }
 
@@ -106,14 +110,14 @@ const MOST_AHEAD = 1;
 
 /**
  * The best endpoint of a ranking that has not been tried: a healthy one, else one that nothing is known of,
- * else an ejected one, since trying is better than giving up.
+ * else one that is ejected or mute, since trying is better than giving up.
  */
 export function nextOf(ranking: readonly Endpoint[], tried: ReadonlySet<Endpoint>): Endpoint | undefined {
-  let ejected: Endpoint | undefined;
+  let last: Endpoint | undefined;
   for (const endpoint of ranking) {
     if (tried.has(endpoint)) continue;
-    if (endpoint.state !== "ejected") return endpoint;
-    ejected ??= endpoint;
+    if (endpoint.state !== "ejected" && !endpoint.isMute) return endpoint;
+    last ??= endpoint;
   }
-  return ejected;
+  return last;
 }

@@ -183,8 +183,7 @@ describe("when nova fails", () => {
       expect(lab.nova.requests.length).toBeGreaterThan(0);
       if (fault.kind === "hang") {
         expect(lab.proxy.status().endpoints[0]).toMatchObject({
-          state: "healthy",
-          reason: expect.stringMatching(/no documents/),
+          reason: expect.stringMatching(/no documents|nothing heard/),
         });
         lab.nova.requests.length = 0;
         expect(await Promise.all(MANY.map((guest) => ask(lab, guest, "/latest/meta-data/")))).toHaveLength(

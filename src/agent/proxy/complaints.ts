@@ -36,11 +36,11 @@ export class Complaints {
     );
   }
 
-  novaFailed(share: PortShare, fields: { endpoint: string; failure: string; reason: string }): void {
+  novaFailed(share: PortShare, endpoint: string, failure: string, reason: string): void {
     this.#once(
       share,
       "nova",
-      fields,
+      { endpoint, failure, reason },
       "nova did not answer one request, the others are not concerned: the log of nova-api-metadata has the exception",
     );
   }

@@ -176,13 +176,14 @@ export class Flight implements AnswerListener, Asked, Joinable, Timed, Turn, Unh
     const endpoint = this.#endpoint;
     if (endpoint === undefined) return;
     endpoint.settled(this, false);
+    const hadHead = this.#head !== NO_HEAD;
     this.#forgetAnswer();
     if (this.#stream !== undefined || this.#state === "forsaken") {
       this.#land();
       this.#stream?.reset();
       return;
     }
-    const remedy = remedyFor(kind, this.question.isSafe, this.#hasFailed);
+    const remedy = remedyFor(kind, this.question.isSafe, this.#hasFailed, hadHead);
     if (kind === "unsent") endpoint.eject(error.message, performance.now());
     else if (remedy !== "refuse" && kind !== "stale") endpoint.suspect();
     if (remedy === "elsewhere") this.#tryElsewhere(endpoint);
@@ -190,12 +191,7 @@ export class Flight implements AnswerListener, Asked, Joinable, Timed, Turn, Unh
     else if (remedy === "once more") this.#askOnceMore(endpoint);
     else if (remedy === "reset") this.#end((waiter) => waiter.reset());
     else {
-      const { url } = endpoint.address;
-      this.#context.complaints.novaFailed(this.share, {
-        endpoint: url,
-        failure: kind,
-        reason: error.message,
-      });
+      this.#context.complaints.novaFailed(this.share, endpoint.address.url, kind, error.message);
       this.#end((waiter) => waiter.refuse(502, "nova failed to answer this request"));
     }
   }
@@ -293,6 +289,7 @@ export class Flight implements AnswerListener, Asked, Joinable, Timed, Turn, Unh
   }
 
   #forgetAnswer(): void {
+    this.#head = NO_HEAD;
     this.#text = undefined;
     this.#chunks = [];
     this.#size = 0;

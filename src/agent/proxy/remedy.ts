@@ -16,14 +16,16 @@ export type Remedy = "elsewhere" | "again" | "once more" | "reset" | "refuse";
  * be its own fault, or that of a nova that is being restarted: once more costs little, and a guest that is booting may
  * take a failure for final.
  *
+ * @param hasFailed Whether it was asked once more already.
+ * @param hadHead Whether the head of an answer had come.
  * @source cloud-init DataSourceOpenStack: any status from 400 on ends the search
  */
-export function remedyFor(kind: FailureKind, isSafe: boolean, hasFailed: boolean): Remedy {
+export function remedyFor(kind: FailureKind, isSafe: boolean, hasFailed: boolean, hadHead: boolean): Remedy {
   if (kind === "unsent") return "elsewhere";
   if (isSafe && kind === "stale") return "again";
   if (isSafe && kind === "reset") return "elsewhere";
   if (isSafe && !hasFailed) return "once more";
-  return kind === "cut" ? "reset" : "refuse";
+  return kind === "cut" && hadHead ? "reset" : "refuse";
 }
 
 /** Whether an answer may be that of one nova, with another secret or without its database, and not of all. */

@@ -32,10 +32,13 @@ const LINES = [
 describe.each(LINES)("over %s", (_, request, certificate) => {
   /** What a guest gets where nova always answers so, and how often nova was asked. */
   async function heard(
-    answer: string | ((socket: Socket, count: number) => void),
+    answer: string | ((socket: Socket, count: number, tcp: Socket) => void),
   ): Promise<RawGuest & { asked: number }> {
     const write = typeof answer === "string" ? (socket: Socket) => socket.write(answer, "latin1") : answer;
-    await using nova = await RawNova.start((socket, _request, count) => write(socket, count), certificate);
+    await using nova = await RawNova.start(
+      (socket, _request, count, tcp) => write(socket, count, tcp),
+      certificate,
+    );
     await using lab = await labOf(nova);
     const guest = await rawExchange(lab, 1, request);
     return Object.assign(guest, { asked: nova.requests.length });
@@ -62,6 +65,26 @@ describe.each(LINES)("over %s", (_, request, certificate) => {
       }
     },
   );
+
+  describe.each(["fin", "rst"])("an answer that breaks off within its head by a %s", (by) => {
+    const breakOff = (socket: Socket, _count: number, tcp: Socket): void => {
+      socket.write("HTTP/1.1 200 OK\r\nConte");
+      setTimeout(() => (by === "fin" ? socket.end() : tcp.resetAndDestroy()), 30);
+    };
+
+    it(request === POST ? "is 502, since a POST is asked once" : "is asked for once more", async () => {
+      const { statuses, asked } = await heard((socket, count, tcp) => {
+        if (count === 1) breakOff(socket, count, tcp);
+        else socket.write(`${OK}Content-Length: 2\r\n\r\nok`);
+      });
+      expect([statuses, asked]).toEqual(request === POST ? [[502], 1] : [[200], 2]);
+    });
+
+    it("is shown as broken, and a POST as 502, where the next one does so too", async () => {
+      const { statuses, state, asked } = await heard(breakOff);
+      expect([statuses, state, asked]).toEqual(request === POST ? [[502], "open", 1] : [[], "rst", 2]);
+    });
+  });
 
   const chunked = "2\r\nok\r\n0\r\n\r\n";
   it.each([

@@ -26,7 +26,7 @@ export interface Identity {
  * - `stale`: a connection kept from before was gone.
  * - `reset`: a new connection broke before the first byte of an answer.
  * - `empty`: nova closed a new connection without a byte, which is how uwsgi shows an exception in nova.
- * - `cut`: the answer broke off.
+ * - `cut`: the answer broke off, perhaps within its head.
  * - `garbage`: what came is not HTTP, or contradicts itself.
  */
 export type FailureKind = "unsent" | "stale" | "reset" | "empty" | "cut" | "garbage";

@@ -180,6 +180,7 @@ export class UndiciLine implements Line, Dispatcher.DispatchHandler {
     const isClosed = error instanceof errors.SocketError && error.message === "other side closed";
     const isBroken = BROKEN.has((error as NodeJS.ErrnoException).code ?? "");
     if (!isClosed && !isBroken) return "garbage";
+    if (this.#start.hasBegun) return "cut";
     if (this.#answered > 0) return "stale";
     return isClosed ? "empty" : "reset";
   }

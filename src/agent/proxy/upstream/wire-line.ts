@@ -174,7 +174,7 @@ export class WireLine implements Line {
     const rest = bytes.subarray(end + END_OF_HEAD.length);
     this.#pendingHead = undefined;
     if (head.status < 200) {
-      this.#readHead(rest, listener);
+      if (rest.length > 0) this.#readHead(rest, listener);
       return;
     }
     this.#head = head;
@@ -232,7 +232,7 @@ export class WireLine implements Line {
 
   #kindOf(fresh: FailureKind): FailureKind {
     if (this.#head !== undefined) return "cut";
-    if (this.#pendingHead !== undefined) return "garbage";
+    if (this.#pendingHead !== undefined) return "cut";
     return this.#answered > 0 ? "stale" : fresh;
   }
 

@@ -2,9 +2,10 @@ import type { Answer, Joinable, Question, Waiter } from "./answer.ts";
 import { isSlowDocument } from "./documents.ts";
 import type { Asked, FlightContext, Timed } from "./flight-context.ts";
 import type { Guest } from "./guest.ts";
-import { AnswerHead } from "./http/answer-head.ts";
+import { HeldAnswer } from "./held-answer.ts";
+import type { AnswerHead } from "./http/answer-head.ts";
 import { removeFrom } from "./lists.ts";
-import type { PortShare, Turn } from "./port-share.ts";
+import type { PortShare, Trickle } from "./port-share.ts";
 import { isPerhapsItsOwn, remedyFor } from "./remedy.ts";
 import { Stream } from "./stream.ts";
 import type { Endpoint, Unheard } from "./upstream/endpoint.ts";
@@ -16,7 +17,7 @@ import { nextOf } from "./upstream/upstream.ts";
  * over as many endpoints, connections and secrets as it takes. It ends with an answer, or when nobody waits any
  * longer; deadlines are the waiters'.
  */
-export class Flight implements AnswerListener, Asked, Joinable, Timed, Turn, Unheard {
+export class Flight implements AnswerListener, Asked, Joinable, Timed, Trickle, Unheard {
   readonly guest: Guest;
   readonly question: Question;
   /** Whether others may join. */
@@ -26,7 +27,7 @@ export class Flight implements AnswerListener, Asked, Joinable, Timed, Turn, Unh
   askedAt = 0;
   overtakers = 0;
   readonly #context: FlightContext;
-  #state: "queued" | "asking" | "retrying" | "forsaken" | "done" = "queued";
+  #state: "queued" | "asking" | "trickling" | "retrying" | "forsaken" | "done" = "queued";
   #endpoint: Endpoint | undefined;
   #line: Line | undefined;
   #secretIndex = 0;
@@ -35,10 +36,7 @@ export class Flight implements AnswerListener, Asked, Joinable, Timed, Turn, Unh
   #tried: Set<Endpoint> | undefined;
   #rounds = 0;
   #hasFailed = false;
-  #head: AnswerHead = NO_HEAD;
-  #text: string | undefined;
-  #chunks: Buffer[] = [];
-  #size = 0;
+  readonly #held = new HeldAnswer();
   #stream: Stream | undefined;
   /** Nova's own 503, for whoever has waited long enough. */
   #unavailable: Answer | undefined;
@@ -83,6 +81,7 @@ export class Flight implements AnswerListener, Asked, Joinable, Timed, Turn, Unh
   expire(waiter: Waiter): void {
     if (this.#unavailable !== undefined) waiter.answer(this.#unavailable);
     else if (this.isAtNova) waiter.refuse(504, "nova has not answered in time");
+    else if (this.#state === "queued" && this.#rounds === 0) waiter.refuse(503, BUSY);
     else waiter.refuse(503, "nova cannot be reached at the moment");
     removeFrom(this.waiters, waiter);
     // Who asks from now on has a better chance with a question of its own.
@@ -95,11 +94,20 @@ export class Flight implements AnswerListener, Asked, Joinable, Timed, Turn, Unh
       this.#cancel();
       return;
     }
+    if (this.#stream !== undefined) {
+      this.#trickle();
+      return;
+    }
     this.#context.timed.delete(this);
     this.#state = "queued";
     this.#tried?.clear();
     this.#otherSecretTried = false;
     this.#context.gate.enter(this);
+  }
+
+  cut(): void {
+    this.#cancel();
+    this.#stream?.reset();
   }
 
   stalled(): void {
@@ -123,11 +131,11 @@ export class Flight implements AnswerListener, Asked, Joinable, Timed, Turn, Unh
 
   onHead(head: AnswerHead): void {
     this.#endpoint?.settled(this, true);
-    this.#head = head;
+    this.#held.begin(head);
   }
 
   onWholeBody(text: string): void {
-    this.#text = text;
+    this.#held.setWhole(text);
   }
 
   onBody(chunk: Buffer): void {
@@ -135,9 +143,8 @@ export class Flight implements AnswerListener, Asked, Joinable, Timed, Turn, Unh
       this.#stream.part(chunk);
       return;
     }
-    this.#chunks.push(chunk);
-    this.#size += chunk.length;
-    if (this.#size <= HELD_WHOLE_BYTES) return;
+    this.#held.add(chunk);
+    if (this.#held.size <= HELD_WHOLE_BYTES) return;
     if (this.#state === "forsaken") this.#cancel();
     else this.#beginStream();
   }
@@ -151,16 +158,17 @@ export class Flight implements AnswerListener, Asked, Joinable, Timed, Turn, Unh
       this.#stream?.finish();
       return;
     }
-    if (this.#head.status === 403 && this.#tryOtherSecret(endpoint)) return;
-    if (this.#head.status !== 403) endpoint.secretIndex = this.#secretIndex;
-    const mayDiffer = isPerhapsItsOwn(this.#head.status) && this.question.isSafe && !this.#hasFailed;
+    const { status } = this.#held.head;
+    if (status === 403 && this.#tryOtherSecret(endpoint)) return;
+    if (status !== 403) endpoint.secretIndex = this.#secretIndex;
+    const mayDiffer = isPerhapsItsOwn(status) && this.question.isSafe && !this.#hasFailed;
     if (mayDiffer && this.#mayGoElsewhere(endpoint)) {
-      this.#forgetAnswer();
+      this.#held.forget();
       this.#askOnceMore(endpoint);
       return;
     }
-    const answer = this.#takeAnswer();
-    if (answer.head.status === 503 && this.question.isSafe) {
+    const answer = this.#held.take();
+    if (status === 503 && this.question.isSafe) {
       this.#unavailable = answer;
       this.#tryElsewhere(endpoint);
       return;
@@ -176,14 +184,14 @@ export class Flight implements AnswerListener, Asked, Joinable, Timed, Turn, Unh
     const endpoint = this.#endpoint;
     if (endpoint === undefined) return;
     endpoint.settled(this, false);
-    const hadHead = this.#head !== NO_HEAD;
-    this.#forgetAnswer();
+    const { hasHead } = this.#held;
+    this.#held.forget();
     if (this.#stream !== undefined || this.#state === "forsaken") {
       this.#land();
       this.#stream?.reset();
       return;
     }
-    const remedy = remedyFor(kind, this.question.isSafe, this.#hasFailed, hadHead);
+    const remedy = remedyFor(kind, this.question.isSafe, this.#hasFailed, hasHead);
     if (kind === "unsent") endpoint.eject(error.message, performance.now());
     else if (remedy !== "refuse" && kind !== "stale") endpoint.suspect();
     if (remedy === "elsewhere") this.#tryElsewhere(endpoint);
@@ -253,7 +261,7 @@ export class Flight implements AnswerListener, Asked, Joinable, Timed, Turn, Unh
       this.#context.complaints.secretsDiffer(endpoint.address.url);
       return false;
     }
-    this.#forgetAnswer();
+    this.#held.forget();
     this.#otherSecretTried = true;
     this.#secretIndex = 1 - this.#secretIndex;
     this.#ask(false);
@@ -275,24 +283,19 @@ export class Flight implements AnswerListener, Asked, Joinable, Timed, Turn, Unh
     if (first === undefined) return;
     this.waiters.push(first);
     this.#stream = new Stream(first, this.#line);
+    this.dueAt = performance.now() + QUICK_MS;
+    this.#context.timed.add(this);
     if (this.isShared) this.guest.withdraw(this);
-    this.#stream.begin(this.#head, this.#chunks.splice(0));
+    this.#stream.begin(this.#held.head, this.#held.takeChunks());
     for (const waiter of rest) waiter.askAlone();
   }
 
-  #takeAnswer(): Answer {
-    const [only = EMPTY] = this.#chunks;
-    const body = this.#text ?? (this.#chunks.length > 1 ? Buffer.concat(this.#chunks) : only);
-    const answer = { head: this.#head, body };
-    this.#forgetAnswer();
-    return answer;
-  }
-
-  #forgetAnswer(): void {
-    this.#head = NO_HEAD;
-    this.#text = undefined;
-    this.#chunks = [];
-    this.#size = 0;
+  /** It goes out no faster than its guest reads, and others must not wait for that. */
+  #trickle(): void {
+    this.dueAt += QUICK_MS;
+    if (!this.#context.gate.trickle(this)) return;
+    this.#state = "trickling";
+    this.#context.timed.delete(this);
   }
 
   #end(tell: (waiter: Waiter) => void): void {
@@ -310,6 +313,7 @@ export class Flight implements AnswerListener, Asked, Joinable, Timed, Turn, Unh
     this.#endpoint = undefined;
     this.#context.timed.delete(this);
     if (state === "asking" || state === "forsaken") this.#context.gate.leave(this.share);
+    else if (state === "trickling") this.#context.gate.trickled(this);
     else if (state === "queued") this.#context.gate.cancel(this);
   }
 
@@ -331,7 +335,7 @@ export class Flight implements AnswerListener, Asked, Joinable, Timed, Turn, Unh
 
   #cancel(): void {
     if (this.#state === "done") return;
-    const line = this.#state === "asking" || this.#state === "forsaken" ? this.#line : undefined;
+    const line = this.#state === "queued" || this.#state === "retrying" ? undefined : this.#line;
     this.#land();
     line?.abandon();
   }
@@ -339,8 +343,9 @@ export class Flight implements AnswerListener, Asked, Joinable, Timed, Turn, Unh
 
 /** Nova's documents end at 64 KiB; what is held whole can be shown as broken before a byte of it went out. */
 const HELD_WHOLE_BYTES = 256 * 1024;
+const BUSY = "this agent has as much at nova as it may at the moment";
+/** For so long an answer that is not held has its place at nova, whoever reads it. */
+const QUICK_MS = 500;
 const MIN_RETRY_MS = 50;
 const MAX_RETRY_MS = 400;
-const EMPTY = Buffer.alloc(0);
-const NO_HEAD = new AnswerHead(502, "Bad Gateway", []);
 const NONE: ReadonlySet<Endpoint> = new Set();

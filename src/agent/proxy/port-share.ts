@@ -1,5 +1,6 @@
 import type { Socket } from "node:net";
 import { KnownHeaders } from "./known-headers.ts";
+import { removeFrom } from "./lists.ts";
 import { RecentRequests } from "./recent.ts";
 import { TokenBucket } from "./token-bucket.ts";
 
@@ -7,6 +8,12 @@ import { TokenBucket } from "./token-bucket.ts";
 export interface Turn {
   readonly share: PortShare;
   granted(): void;
+}
+
+/** A turn whose answer goes out no faster than its guest reads. */
+export interface Trickle extends Turn {
+  /** Ends it, so that another may be given the room. */
+  cut(): void;
 }
 
 /** What waits for a token of its port. */
@@ -35,7 +42,7 @@ export class PortShare {
   readonly delayed: Delayable[] = [];
   /** Questions that wait for their turn at nova. */
   readonly waiting: Turn[] = [];
-  /** Questions that nova is being asked. */
+  /** Questions that nova is being asked, and answers that trickle. */
   onWire = 0;
   /** Whether it stands in the gate's ring. */
   inRing = false;
@@ -55,9 +62,13 @@ export class PortShare {
 /**
  * Whose turn it is to ask nova. Each port has a few places; when all places are taken, ports take turns, so a
  * port with a thousand requests waits as long for its next one as a port with one.
+ * What trickles has no place among all, so that who reads slowly keeps nobody else from nova; of its port's places it
+ * keeps the one that it has.
  */
 export class FairGate {
   readonly #ring: PortShare[] = [];
+  /** The oldest first. */
+  readonly #trickles: Trickle[] = [];
   #onWire = 0;
 
   /** Calls {@link Turn.granted}, now or later. */
@@ -76,6 +87,47 @@ export class FairGate {
     this.#onWire--;
     share.onWire--;
     this.#line(share);
+    this.#grantNext();
+  }
+
+  /**
+   * Gives back the place of a turn that was granted, but not its port's. Where there are too many such turns, the oldest of
+   * the port that has the most is cut.
+   *
+   * @returns False where there are too many and each is of another port: it has its place on.
+   */
+  trickle(turn: Trickle): boolean {
+    if (this.#trickles.length >= MAX_TRICKLES && !this.#cutOne()) return false;
+    this.#trickles.push(turn);
+    this.#onWire--;
+    this.#grantNext();
+    return true;
+  }
+
+  /** The end of a turn that trickled. */
+  trickled(turn: Trickle): void {
+    removeFrom(this.#trickles, turn);
+    turn.share.onWire--;
+    this.#line(turn.share);
+    this.#grantNext();
+  }
+
+  /** Takes back an {@link enter} that was not granted yet. */
+  cancel(turn: Turn): void {
+    removeFrom(turn.share.waiting, turn);
+  }
+
+  #cutOne(): boolean {
+    const counts = new Map<PortShare, number>();
+    for (const { share } of this.#trickles) counts.set(share, (counts.get(share) ?? 0) + 1);
+    const most = Math.max(...counts.values());
+    const oldest = this.#trickles.find(({ share }) => counts.get(share) === most);
+    if (most < 2) return false;
+    oldest?.cut();
+    return true;
+  }
+
+  #grantNext(): void {
     while (this.#onWire < MAX_ON_WIRE) {
       const next = this.#ring.shift();
       if (next === undefined) return;
@@ -85,13 +137,6 @@ export class FairGate {
       this.#grant(next, turn);
       this.#line(next);
     }
-  }
-
-  /** Takes back an {@link enter} that was not granted yet. */
-  cancel(turn: Turn): void {
-    const { waiting } = turn.share;
-    const at = waiting.indexOf(turn);
-    if (at >= 0) waiting.splice(at, 1);
   }
 
   #grant(share: PortShare, turn: Turn): void {
@@ -110,3 +155,5 @@ export class FairGate {
 /** @source measured: nova under uwsgi as Debian runs it has 8 × 32 threads and a backlog of 100 */
 const MAX_ON_WIRE = 128;
 const MAX_ON_WIRE_PER_PORT = 16;
+/** Each holds what its guest has not read, about 300 KiB, and a connection of nova. */
+const MAX_TRICKLES = 128;

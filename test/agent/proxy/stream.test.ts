@@ -34,3 +34,75 @@ describe("an answer that is read late", () => {
     late.close();
   });
 });
+
+describe("answers that go on and on", () => {
+  /** Begins an answer that is too large to be held, and never ends it. */
+  const drip = (socket: Socket): void => {
+    socket.write(`HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n${"x".repeat(300_000)}`);
+    const timer = setInterval(() => socket.write("x".repeat(1_000)), 200);
+    socket.on("close", () => clearInterval(timer));
+  };
+  const answer = (socket: Socket, request: string): void => {
+    if (request.startsWith("GET /drip")) drip(socket);
+    else socket.write(ok("small"));
+  };
+
+  const askedBy = async (lab: Lab, guests: number): Promise<RawGuest[]> => {
+    const asking: RawGuest[] = [];
+    for (let guest = 1; guest <= guests; guest++) {
+      for (let at = 0; at < 16; at++) {
+        const raw = await RawGuest.connect(lab, guest);
+        raw.send(get(`/drip?${at}`));
+        asking.push(raw);
+      }
+    }
+    return asking;
+  };
+
+  it("keep no other guest from nova", async () => {
+    await using nova = await RawNova.start(answer);
+    await using lab = await labOf(nova, 1_500);
+    const asking = await askedBy(lab, 8);
+    await until(() => nova.requests.length === 128);
+    expect((await rawExchange(lab, 9, get("/small"))).statuses).toEqual([200]);
+    expect(asking.map(({ state }) => state)).toEqual(asking.map(() => "open"));
+    for (const raw of asking) raw.close();
+  });
+
+  it("are cut where there are more than are kept, the oldest of whoever has the most", async () => {
+    await using nova = await RawNova.start(answer);
+    await using lab = await labOf(nova, 3_000);
+    const few = await RawGuest.connect(lab, 9);
+    few.send(get("/drip"));
+    await until(() => nova.requests.length === 1);
+    lab.tenures.set(10);
+    const many = [...(await askedBy(lab, 8))];
+    const others: RawGuest[] = [];
+    for (let at = 0; at < 16; at++) others.push(await RawGuest.connect(lab, 10));
+    for (const [at, raw] of others.entries()) raw.send(get(`/drip?${at}`));
+    const cut = () => [...many, ...others].filter(({ state }) => state === "rst").length;
+    await until(() => nova.requests.length === 145 && cut() === 17);
+    expect((await rawExchange(lab, 9, get("/small"))).statuses).toEqual([200]);
+    expect([few.state, cut()]).toEqual(["open", 17]);
+    for (const raw of [few, ...many, ...others]) raw.close();
+  });
+});
+
+describe("a question that gets no place at nova in time", () => {
+  it("is told that it is not nova's doing", async () => {
+    await using nova = await RawNova.start(() => undefined);
+    await using lab = await labOf(nova, 500);
+    const asking: RawGuest[] = [];
+    for (let guest = 1; guest <= 8; guest++) {
+      for (let at = 0; at < 16; at++) {
+        const raw = await RawGuest.connect(lab, guest);
+        raw.send(get(`/openstack/latest/vendor_data2.json?${at}`));
+        asking.push(raw);
+      }
+    }
+    await until(() => nova.requests.length === 128);
+    const { text } = await rawExchange(lab, 9, get("/small"));
+    expect(text).toMatch(/503 this agent has as much at nova as it may at the moment/);
+    for (const raw of asking) raw.close();
+  });
+});

@@ -22,6 +22,8 @@ export interface Register {
   shareOf(name: string): PortShare;
   requested(connection: Connection, head: RequestHead, reply: Reply): BodyListener | undefined;
   malformed(connection: Connection, fault: Fault): void;
+  /** Less of a port's answers waits to be read. */
+  roomMade(share: PortShare): void;
   closed(connection: Connection): void;
 }
 
@@ -56,6 +58,7 @@ export class Connection implements SharedConnection, ConversationHandler {
   readonly #register: Register;
   #written = 0;
   #stuckSince = 0;
+  #unsent = 0;
 
   constructor(socket: Socket, register: Register, parsers: RequestParsers, now: number) {
     this.socket = socket;
@@ -76,6 +79,13 @@ export class Connection implements SharedConnection, ConversationHandler {
     this.#register.malformed(this, fault);
   }
 
+  unsent(bytes: number): void {
+    const isLess = bytes < this.#unsent;
+    this.share.unsentBytes += bytes - this.#unsent;
+    this.#unsent = bytes;
+    if (isLess) this.#register.roomMade(this.share);
+  }
+
   hungUp(): void {
     for (const request of [...this.pending]) request.abandon();
   }
@@ -83,6 +93,7 @@ export class Connection implements SharedConnection, ConversationHandler {
   closed(): void {
     removeFrom(this.share.connections, this);
     this.hungUp();
+    this.unsent(0);
     this.#register.closed(this);
   }
 
@@ -140,6 +151,8 @@ export class Connection implements SharedConnection, ConversationHandler {
   #join(share: PortShare): void {
     if (share === this.share) return;
     removeFrom(this.share.connections, this);
+    this.share.unsentBytes -= this.#unsent;
+    share.unsentBytes += this.#unsent;
     this.share = share;
     share.connections.push(this);
   }

@@ -106,7 +106,7 @@ export class GuestRequest implements Waiter {
       return;
     }
     this.#desk.count("delayed");
-    complaints.asksTooMuch(guest.share, settings.requestsPerSecond);
+    if (!guest.share.readsTooLittle) complaints.asksTooMuch(guest.share, settings.requestsPerSecond);
     if (pace === "never") this.refuse(429, "this port asks too much");
   }
 

@@ -180,6 +180,10 @@ class HttpProxy implements MetadataProxy, Desk, Register {
     if (isOfRequest !== true) conversation.refuse(head, `${status} ${text}\n`);
   }
 
+  roomMade(share: PortShare): void {
+    this.#gate.makeUse(share);
+  }
+
   closed(connection: Connection): void {
     this.#connections.delete(connection);
     if (connection.share.connections.length === 0) this.#dropShare(connection.share);

@@ -25,7 +25,7 @@ export class Pace {
       if (this.#lastShare !== undefined) this.#contendedUntil = now + CONTENTION_MS;
       this.#lastShare = share;
     }
-    if (share.delayed.length === 0) {
+    if (share.delayed.length === 0 && !share.readsTooLittle) {
       const mayTake = share.bucket.take(now, settings.requestsPerSecond, settings.requestBurst);
       if (mayTake || share.pending <= FEW || now > this.#contendedUntil) return "now";
     }
@@ -46,13 +46,14 @@ export class Pace {
 
   #releaseOf(share: PortShare, now: number): void {
     const { requestsPerSecond, requestBurst, holdMs } = this.#settings as ProxySettings;
-    while (share.delayed.length > 0) {
+    // What others have asked for it already is given at once, so a turn at nova is not all that has to be waited for.
+    while (share.delayed.length > 0 && !share.readsTooLittle) {
       const mayTake = share.bucket.take(now, requestsPerSecond / RESTRAINT, requestBurst);
       const hasWaited = now - (share.delayed[0]?.startedAt ?? now) > holdMs / 2;
       if (!mayTake && !hasWaited && now <= this.#contendedUntil) return;
       share.delayed.shift()?.proceed();
     }
-    this.#delayed.delete(share);
+    if (share.delayed.length === 0) this.#delayed.delete(share);
   }
 }
 

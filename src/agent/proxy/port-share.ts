@@ -50,12 +50,19 @@ export class PortShare {
   pending = 0;
   /** Bytes of request bodies held. */
   bodyBytes = 0;
+  /** Bytes of answers that wait for the guest to read. */
+  unsentBytes = 0;
   /** When the last line about this port was logged, by what it was about. */
   readonly loggedAt = new Map<string, number>();
 
   constructor(name: string, burst: number, now: number) {
     this.name = name;
     this.bucket = new TokenBucket(burst, now);
+  }
+
+  /** Whether so much of its answers waits to be read that nothing more is asked for it. */
+  get readsTooLittle(): boolean {
+    return this.unsentBytes > MAX_UNSENT_BYTES;
   }
 }
 
@@ -74,7 +81,7 @@ export class FairGate {
   /** Calls {@link Turn.granted}, now or later. */
   enter(turn: Turn): void {
     const { share } = turn;
-    if (this.#onWire < MAX_ON_WIRE && share.onWire < MAX_ON_WIRE_PER_PORT && share.waiting.length === 0) {
+    if (this.#onWire < MAX_ON_WIRE && mayAsk(share) && share.waiting.length === 0) {
       this.#grant(share, turn);
     } else {
       share.waiting.push(turn);
@@ -86,6 +93,11 @@ export class FairGate {
   leave(share: PortShare): void {
     this.#onWire--;
     share.onWire--;
+    this.makeUse(share);
+  }
+
+  /** Gives turns to whom they are due, now that this port may ask more. */
+  makeUse(share: PortShare): void {
     this.#line(share);
     this.#grantNext();
   }
@@ -108,8 +120,7 @@ export class FairGate {
   trickled(turn: Trickle): void {
     removeFrom(this.#trickles, turn);
     turn.share.onWire--;
-    this.#line(turn.share);
-    this.#grantNext();
+    this.makeUse(turn.share);
   }
 
   /** Takes back an {@link enter} that was not granted yet. */
@@ -132,6 +143,7 @@ export class FairGate {
       const next = this.#ring.shift();
       if (next === undefined) return;
       next.inRing = false;
+      if (!mayAsk(next)) continue;
       const turn = next.waiting.shift();
       if (turn === undefined) continue;
       this.#grant(next, turn);
@@ -146,10 +158,14 @@ export class FairGate {
   }
 
   #line(share: PortShare): void {
-    if (share.inRing || share.waiting.length === 0 || share.onWire >= MAX_ON_WIRE_PER_PORT) return;
+    if (share.inRing || share.waiting.length === 0 || !mayAsk(share)) return;
     share.inRing = true;
     this.#ring.push(share);
   }
+}
+
+function mayAsk(share: PortShare): boolean {
+  return share.onWire < MAX_ON_WIRE_PER_PORT && !share.readsTooLittle;
 }
 
 /** @source measured: nova under uwsgi as Debian runs it has 8 × 32 threads and a backlog of 100 */
@@ -157,3 +173,5 @@ const MAX_ON_WIRE = 128;
 const MAX_ON_WIRE_PER_PORT = 16;
 /** Each holds what its guest has not read, about 300 KiB, and a connection of nova. */
 const MAX_TRICKLES = 128;
+/** Of one port: a guest that asks over a thousand connections and reads none would have the host keep all its answers. */
+const MAX_UNSENT_BYTES = 16 * 1024 * 1024;

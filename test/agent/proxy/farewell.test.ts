@@ -23,6 +23,15 @@ async function readSlowly(raw: RawGuest, bytesPerSecond: number, isEnough: () =>
   }
 }
 
+/** Waits until something has not changed for a while. */
+async function untilStill(value: () => number): Promise<void> {
+  let [seen, since] = [value(), performance.now()];
+  await until(() => {
+    if (value() !== seen) [seen, since] = [value(), performance.now()];
+    return performance.now() - since > 1_000;
+  }, 30_000);
+}
+
 describe.concurrent("a guest that reads slowly", () => {
   it("is not too late with what we do not read from it", { timeout: 60_000 }, async () => {
     await using nova = await novaGiving(250_000);
@@ -58,6 +67,35 @@ describe.concurrent("a guest that reads slowly", () => {
     await until(() => raw.state !== "open" || raw.received.length > 51 * 250_000);
     expect(raw.statuses).toEqual(Array.from({ length: 51 }, () => 200));
     raw.close();
+  });
+});
+
+describe.concurrent("a guest that reads nothing", () => {
+  it("is asked no more for, until it reads", { timeout: 60_000 }, async () => {
+    await using nova = await novaGiving(250_000);
+    await using lab = await startLab();
+    lab.proxy.reconfigure(settingsFor([nova.url], { holdMs: 30_000 }));
+    const raws = await Promise.all(Array.from({ length: 6 }, () => RawGuest.connect(lab, 1)));
+    for (const [k, raw] of raws.entries()) {
+      raw.socket.pause();
+      raw.send(Array.from({ length: 64 }, (_, at) => get(`/${k}/${at}`)).join(""));
+    }
+    await until(() => lab.proxy.status().inFlight > 0);
+    await untilStill(() => nova.requests.length);
+    expect(lab.proxy.status().inFlight).toBeGreaterThan(0);
+    const asked = nova.requests.length;
+    expect(asked).toBeLessThan(6 * 64);
+    const neighbour = await RawGuest.connect(lab, 2);
+    neighbour.send(get("/neighbour"));
+    await until(() => neighbour.statuses.length === 1);
+    expect(nova.requests).toHaveLength(asked + 1);
+    const late = await RawGuest.connect(lab, 1);
+    late.send(get("/late"));
+    for (const raw of raws) raw.socket.resume();
+    await until(() => raws.every(({ received }) => received.length > 64 * 250_000), 30_000);
+    await until(() => late.statuses.length === 1);
+    for (const raw of raws) expect(raw.statuses).toEqual(Array.from({ length: 64 }, () => 200));
+    for (const raw of [...raws, neighbour, late]) raw.close();
   });
 });
 

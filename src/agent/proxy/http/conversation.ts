@@ -16,6 +16,8 @@ export interface ConversationHandler {
   requested(head: RequestHead, reply: Reply): BodyListener | undefined;
   /** What came is no request, or the rest of one does not come; nothing more is read. */
   malformed(fault: Fault): void;
+  /** So many bytes of answers wait here for the guest to read what is before them. Small amounts are not told. */
+  unsent(bytes: number): void;
   /** The last answer has been written: requests that have none get none. */
   hungUp(): void;
   /** The connection is gone. */
@@ -44,6 +46,8 @@ export class Conversation implements RequestEvents, Outlet {
   #readsSince: number;
   /** Bytes of answers, since the connection was made. */
   #written = 0;
+  /** Bytes of answers whose turn has not come. */
+  #kept = 0;
   /** How much had been read when the farewell was said; only then. */
   #readAtFarewell: number | undefined;
   /** Milliseconds; when everything was found to be written after that. */
@@ -154,7 +158,13 @@ export class Conversation implements RequestEvents, Outlet {
       this.#parser.pause();
       socket.once("drain", onDrain);
     }
+    if (!isWanted) this.#tellUnsent();
     return isWanted;
+  }
+
+  kept(bytes: number): void {
+    this.#kept += bytes;
+    this.#tellUnsent();
   }
 
   together(writes: () => void): void {
@@ -194,6 +204,7 @@ export class Conversation implements RequestEvents, Outlet {
   drained(): void {
     this.#isPaused = false;
     this.#readsSince = performance.now();
+    this.#tellUnsent();
     if (!this.socket.destroyed) this.#parser.resume();
     this.#replies[0]?.onDrain?.();
   }
@@ -202,6 +213,10 @@ export class Conversation implements RequestEvents, Outlet {
     this.#mayAskMore = false;
     this.#parsers.give(this.#parser);
     this.#handler.closed();
+  }
+
+  #tellUnsent(): void {
+    this.#handler.unsent(this.#kept + this.socket.writableLength);
   }
 
   #fault(fault: Fault): void {

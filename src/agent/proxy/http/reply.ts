@@ -7,6 +7,8 @@ export interface Outlet {
   isNext(reply: Reply): boolean;
   /** False when no more is wanted for now; {@link Reply.onDrain} is called when it is. */
   write(data: string | Buffer): boolean;
+  /** So many more bytes wait for their turn; or fewer, where it is negative. */
+  kept(bytes: number): void;
   /** Several writes as one. */
   together(writes: () => void): void;
   /** This one is complete, in its turn. */
@@ -110,7 +112,10 @@ export class Reply {
     this.#kept = undefined;
     if (kept !== undefined) {
       this.#outlet.together(() => {
-        for (const data of kept) this.#outlet.write(data);
+        for (const data of kept) {
+          this.#outlet.write(data);
+          this.#outlet.kept(-data.length);
+        }
       });
     }
     if (this.isEnded) this.#outlet.ended(this);
@@ -121,6 +126,7 @@ export class Reply {
     if (this.#kept === undefined && this.#outlet.isNext(this)) return this.#outlet.write(data);
     this.#kept ??= [];
     this.#kept.push(data);
+    this.#outlet.kept(data.length);
     return false;
   }
 }

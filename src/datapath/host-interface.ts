@@ -37,8 +37,8 @@ export interface HostStep {
  */
 export async function missingSteps(rtnetlink: Rtnetlink): Promise<readonly HostStep[]> {
   const [link, peer] = await Promise.all([rtnetlink.linkNamed(INTERFACE), rtnetlink.linkNamed(PEER)]);
-  if (link === undefined || peer === undefined || link.linkKind !== "veth")
-    return [remake(rtnetlink, link, peer)];
+  if (link === undefined || peer === undefined || !arePair(link, peer))
+    return [await remake(rtnetlink, link, peer)];
   const down = stepsForLinks(rtnetlink, link, peer);
   if (down.length > 0) return down;
   const steps = await Promise.all([
@@ -85,25 +85,48 @@ export async function sweepHost(rtnetlink: Rtnetlink): Promise<readonly string[]
   }
   for (const name of [INTERFACE, PEER]) {
     const link = await rtnetlink.linkNamed(name);
-    if (link?.linkKind !== "veth") continue;
+    if (link === undefined || !(await isOurs(rtnetlink, link))) continue;
     await rtnetlink.deleteLink(link.ifindex);
     removed.push(`interface ${name}`);
   }
   return removed;
 }
 
-function remake(rtnetlink: Rtnetlink, link: Link | undefined, peer: Link | undefined): HostStep {
-  const foreign = [link, peer].find((old) => old !== undefined && old.linkKind !== "veth");
+function arePair(link: Link, peer: Link): boolean {
+  return (
+    link.linkKind === "veth" &&
+    peer.linkKind === "veth" &&
+    link.otherEnd === peer.ifindex &&
+    peer.otherEnd === link.ifindex
+  );
+}
+
+/** Whoever took one of our names has neither our MAC nor the other name; ours may have lost one of the two. */
+async function isOurs(rtnetlink: Rtnetlink, link: Link): Promise<boolean> {
+  if (link.linkKind !== "veth") return false;
+  if (link.mac === INTERFACE_MAC) return true;
+  const other = link.otherEnd === 0 ? undefined : await rtnetlink.linkAt(link.otherEnd);
+  if (other === undefined) return false;
+  return other.mac === INTERFACE_MAC || [link.name, other.name].sort().join() === [INTERFACE, PEER].join();
+}
+
+async function remake(
+  rtnetlink: Rtnetlink,
+  link: Link | undefined,
+  peer: Link | undefined,
+): Promise<HostStep> {
+  const old = [link, peer].filter((one) => one !== undefined);
+  let foreign: Link | undefined;
+  for (const one of old) if (!(await isOurs(rtnetlink, one))) foreign ??= one;
   return {
     text: foreign
       ? notOurs(foreign).message
       : `ip link add ${INTERFACE} address ${INTERFACE_MAC} type veth peer name ${PEER}`,
     make: async () => {
-      for (const old of [link, peer]) {
-        if (old === undefined) continue;
-        if (old.linkKind !== "veth") throw notOurs(old);
+      if (foreign !== undefined) throw notOurs(foreign);
+      for (const { ifindex } of old) {
         // The first may have taken the second along.
-        if ((await rtnetlink.linkAt(old.ifindex)) !== undefined) await rtnetlink.deleteLink(old.ifindex);
+        if ((await rtnetlink.linkAt(ifindex)) !== undefined) await rtnetlink.deleteLink(ifindex);
       }
       await rtnetlink.addVeth(INTERFACE, PEER, INTERFACE_MAC);
     },
@@ -113,7 +136,7 @@ function remake(rtnetlink: Rtnetlink, link: Link | undefined, peer: Link | undef
 function notOurs(link: Link): DatapathError {
   return new DatapathError(
     "rejected",
-    `Cannot create the interface "${link.name}": one of that name is there and is no veth, so it is not ours. Rename it: ip link set ${link.name} name …`,
+    `Cannot create the interface "${link.name}": one of that name is there that is not ours (it is no veth with our other end or our MAC). Rename it: ip link set ${link.name} name …`,
   );
 }
 
@@ -153,7 +176,7 @@ function freeing(rtnetlink: Rtnetlink, end: Link, link: Link, peer: Link): HostS
         await rtnetlink.release(end.ifindex);
       } catch (error) {
         if (!(error instanceof DatapathError)) throw error;
-        await remake(rtnetlink, link, peer).make();
+        await (await remake(rtnetlink, link, peer)).make();
       }
     },
   };

@@ -22,12 +22,14 @@ export interface Link {
   readonly mtu: number;
   /** Index of the bridge, VRF or switch that it is a port of; 0 where there is none. */
   readonly master: number;
+  /** Index of a veth's other end; 0 where that is in another namespace, or there is none. */
+  readonly otherEnd: number;
 }
 
 /** @source linux/if.h IFF_UP, IFF_NOARP */
 const [UP, NO_ARP] = [1 << 0, 1 << 7];
-/** @source linux/if_link.h IFLA_ADDRESS, IFLA_MTU, IFLA_MASTER, IFLA_LINKINFO, IFLA_EXT_MASK */
-const [ADDRESS, MTU, MASTER, LINK_INFO, EXT_MASK] = [1, 4, 10, 18, 29];
+/** @source linux/if_link.h IFLA_ADDRESS, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO, IFLA_EXT_MASK, IFLA_LINK_NETNSID */
+const [ADDRESS, MTU, LINK, MASTER, LINK_INFO, EXT_MASK, LINK_NAMESPACE] = [1, 4, 5, 10, 18, 29, 37];
 /** @source linux/rtnetlink.h RTEXT_FILTER_SKIP_STATS */
 const SKIP_STATS = 1 << 3;
 /** @source linux/netlink.h NLA_TYPE_MASK */
@@ -59,6 +61,8 @@ export function linkIn(message: Buffer): Link | undefined {
   let linkKind = "";
   let mtu = 0;
   let master = 0;
+  let linked = 0;
+  let isLinkedHere = true;
   for (let at = IFINFOMSG_BYTES; at + 4 <= message.length; ) {
     const length = message.readUInt16LE(at);
     if (length < 4 || at + length > message.length) break;
@@ -67,6 +71,8 @@ export function linkIn(message: Buffer): Link | undefined {
     else if (type === ADDRESS) mac = macText(message.subarray(at + 4, at + length));
     else if (type === MTU && length >= 8) mtu = message.readUInt32LE(at + 4);
     else if (type === MASTER && length >= 8) master = message.readUInt32LE(at + 4);
+    else if (type === LINK && length >= 8) linked = message.readUInt32LE(at + 4);
+    else if (type === LINK_NAMESPACE) isLinkedHere = false;
     else if (type === LINK_INFO) linkKind = linkKindIn(message.subarray(at + 4, at + length));
     at += (length + 3) & ~3;
   }
@@ -81,5 +87,6 @@ export function linkIn(message: Buffer): Link | undefined {
     mac,
     mtu,
     master,
+    otherEnd: isLinkedHere ? linked : 0,
   };
 }

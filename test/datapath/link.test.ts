@@ -19,8 +19,9 @@ describe("`linkIn()`", () => {
     const kind = attribute(18 | NESTED, attribute(1, Buffer.from("tun\0")));
     const other = attribute(51, Buffer.alloc(7));
     const mtu = attribute(4, Buffer.from([0xaa, 5, 0, 0]));
+    const link = attribute(5, Buffer.from([8, 0, 0, 0]));
     const master = attribute(10, Buffer.from([9, 0, 0, 0]));
-    expect(linkIn(message(7, 1, other, MAC, other, NAME, mtu, master, kind, other))).toEqual({
+    expect(linkIn(message(7, 1, other, MAC, other, NAME, mtu, master, link, kind, other))).toEqual({
       name: "tap1",
       ifindex: 7,
       up: true,
@@ -29,7 +30,10 @@ describe("`linkIn()`", () => {
       mac: "fa:16:3e:00:00:01",
       mtu: 1450,
       master: 9,
+      otherEnd: 8,
     });
+    // Another namespace has numbers of its own.
+    expect(linkIn(message(7, 1, NAME, link, attribute(37, Buffer.alloc(4))))).toMatchObject({ otherEnd: 0 });
     expect(linkIn(message(8, 0x80, NAME))).toMatchObject({
       up: false,
       noArp: true,

@@ -65,6 +65,7 @@ export class FakeKernel {
       mac: "fe:00:00:00:00:01",
       mtu: 1_500,
       master: 0,
+      otherEnd: 0,
     });
     return this.#lastIndex;
   }
@@ -267,6 +268,7 @@ export class FakeKernel {
               mac: address,
               mtu: 1_500,
               master: 0,
+              otherEnd: end === peer ? ifindex + 1 : ifindex - 1,
             });
           }
         }),

@@ -144,3 +144,34 @@ describe("an end of our interface", () => {
     expect((await datapath.observe()).baseIntact).toBe(true);
   });
 });
+
+describe("an interface of somebody else's by one of our names", () => {
+  test.each([
+    ["mn-metadata", "bridge"],
+    ["mn-metadata-p", "veth", "peer", "name", "other0"],
+    ["mn-metadata", "veth", "peer", "name", "other0"],
+  ])("%s (%s) is left alone, and told", async (name, ...kind) => {
+    await datapath.sweep();
+    await must("ip", "link", "add", "name", name, "type", ...kind);
+    onTestFinished(async () => {
+      await must("ip", "link", "del", name);
+    });
+    const sentence = `Cannot create the interface "${name}": one of that name is there that is not ours`;
+    expect(await datapath.plan(want, "exact")).toContain(`# ${sentence}`);
+    await expect(datapath.sync(want, "exact")).rejects.toThrow(sentence);
+    expect(await datapath.sweep()).toEqual([]);
+    await must("ip", "link", "show", name);
+  });
+
+  test.each([
+    ["link", "set", "mn-metadata-p", "name", "other0"],
+    ["link", "set", "mn-metadata", "name", "other0"],
+    ["link", "set", "mn-metadata", "address", "02:00:00:00:00:99"],
+  ])("ours is known again after `ip %s %s %s %s %s`", async (...words) => {
+    await datapath.sync(want, "exact");
+    await must("ip", ...words);
+    expect((await datapath.sync(want, "exact")).failed).toEqual([]);
+    expect((await run("ip", "link", "show", "other0")).code).not.toBe(0);
+    expect((await datapath.observe()).baseIntact).toBe(true);
+  });
+});

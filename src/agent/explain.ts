@@ -1,5 +1,6 @@
 import { isIPv6 } from "node:net";
 import { canonicalIpv6 } from "../datapath/fact.ts";
+import { FIREWALL_DROPS } from "../datapath/host-firewall.ts";
 import { linkLocalOf, numberOf } from "../datapath/link-local.ts";
 import type { Agent } from "./agent.ts";
 import type { PortRow } from "./port-row.ts";
@@ -23,7 +24,7 @@ export interface PortExplanation {
   /** The newest first. */
   readonly lastRequests: readonly LastRequest[];
   readonly probe: ProbeResult | undefined;
-  /** One sentence. */
+  /** One sentence; behind it, what else an operator should know of the host. */
   readonly verdict: string;
 }
 
@@ -95,7 +96,8 @@ async function explainPort(
     lastRequests: service.proxy.lastRequests(portId),
     probe: probe ? await service.probe(port) : undefined,
   };
-  return { ...facts, verdict: verdictOf(facts, service, agent) };
+  const others = agent.firewall.filter((sentence) => !sentence.startsWith(FIREWALL_DROPS));
+  return { ...facts, verdict: [verdictOf(facts, service, agent), ...others].join(" ") };
 }
 
 function verdictOf(facts: Omit<PortExplanation, "verdict">, service: Service, agent: Agent): string {
@@ -110,7 +112,7 @@ function verdictOf(facts: Omit<PortExplanation, "verdict">, service: Service, ag
   }
   if (facts.probe !== undefined && !facts.probe.ok)
     return `Plumbed, but a probe failed: ${facts.probe.sentence}.`;
-  const [firewall] = agent.firewall;
+  const firewall = agent.firewall.find((sentence) => sentence.startsWith(FIREWALL_DROPS));
   if (firewall !== undefined) return `Plumbed, but the host's firewall stands in the way: ${firewall}`;
   if (facts.instanceId === "") {
     return "Plumbed, but Neutron names no instance for the port (device_id is empty), so requests end in 404.";

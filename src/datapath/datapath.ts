@@ -7,7 +7,10 @@ export type SyncMode = "add-only" | "exact";
 export interface Observed {
   /** Complete and usable plumbings, each with the `ifindex` that the kernel holds for it. */
   readonly ports: readonly Plumbing[];
-  /** True when the shared part (interface, table, guards, routes) stands as this version makes it. */
+  /**
+   * True when the shared part (interface, table, guards, routes) stands as this version makes it; without IPv6 where a
+   * {@link Datapath.sync} could not have that.
+   */
   readonly baseIntact: boolean;
 }
 
@@ -24,7 +27,7 @@ export interface SyncReport {
 export interface Datapath {
   /** What of ours is in the kernel. @throws {DatapathError} */
   observe(): Promise<Observed>;
-  /** Makes the kernel serve `want`; safe to repeat. @throws {DatapathError} if the shared part cannot be made. */
+  /** Makes the kernel serve `want`; safe to repeat. @throws {DatapathError} if the shared part cannot be made, but for IPv6. */
   sync(want: readonly Plumbing[], mode: SyncMode): Promise<SyncReport>;
   /** What {@link Datapath.sync} would do, as text that `nft -f` accepts plus comment lines for links and routes. */
   plan(want: readonly Plumbing[], mode: SyncMode): Promise<string>;
@@ -32,7 +35,7 @@ export interface Datapath {
   sweep(): Promise<readonly string[]>;
   /** What went through a port's chain to the proxy since the chain was made, or undefined where it has none. @throws {DatapathError} */
   counters(portId: string): Promise<{ readonly packets: number; readonly bytes: number } | undefined>;
-  /** One sentence, with the rule to add, for each thing of the host that would keep guests from the proxy. @throws {DatapathError} */
+  /** One sentence, with the rule to add, for each thing of the host that would keep guests from the proxy, or lets them have it over IPv4 only. @throws {DatapathError} */
   inspectHostFirewall(): Promise<readonly string[]>;
   /**
    * Whether a number's address is the host's own, so that no guest can have it: as of the last {@link Datapath.observe},

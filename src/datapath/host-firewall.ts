@@ -21,6 +21,9 @@ const HOOKS: Readonly<Record<string, "iifname" | "oifname">> = {
 /** Where more chains of one table are wanted, it is read whole: nft is a process for each reading. */
 const MANY_CHAINS = 6;
 
+/** How each sentence begins that says why guests are not heard at all. */
+export const FIREWALL_DROPS = "The host's firewall drops";
+
 /**
  * Sentences about foreign chains that drop our packets. What cannot be told from a rule is not held against it.
  *
@@ -41,7 +44,7 @@ export async function inspectHostFirewall(nft: Nft, rtnetlink: Rtnetlink): Promi
     const packet = { family: family === "ip6" ? "ip6" : "ip", isInbound: hook !== "output" } as const;
     if ((await verdictOf(rules, policy === "drop", packet, rulesOf)) !== "dropped") continue;
     sentences.push(
-      `The host's firewall drops metadata requests: chain "${name}" of table "${family} ${table}" (${hook}) drops them. Add: nft insert rule ${family} ${table} ${name} ${HOOKS[hook]} "${INTERFACE}" accept`,
+      `${FIREWALL_DROPS} metadata requests: chain "${name}" of table "${family} ${table}" (${hook}) drops them. Add: nft insert rule ${family} ${table} ${name} ${HOOKS[hook]} "${INTERFACE}" accept`,
     );
   }
   return [...sentences, ...(await ownMetadataService(rtnetlink))];

@@ -17,14 +17,11 @@ const IPV4_RANGE = "169.254.0.0/16";
 /** Of both ends: with less the kernel takes IPv6 away, and drops what is longer. @source linux/net/ipv6.h IPV6_MIN_MTU */
 const MTU = 1_500;
 
-/** Making one thing can make the next one due (an interface, then its addresses), and the kernel completes some later. */
-const HOST_ROUNDS = 15;
-/** Longer with each round: about a second in all. @source linux/net/ipv6/addrconf.c: an address counts once a work queue ran */
-const HOST_WAIT_MS = 10;
-
 /** One thing to make, as the `ip` command would. */
 export interface HostStep {
   readonly text: string;
+  /** Guests are served over IPv4 without it. */
+  readonly isIpv6: boolean;
   readonly make: () => Promise<void>;
 }
 
@@ -43,32 +40,16 @@ export async function missingSteps(rtnetlink: Rtnetlink): Promise<readonly HostS
   if (down.length > 0) return down;
   const steps = await Promise.all([
     stepsForIpv4(rtnetlink, link),
-    hostHasIpv6() ? stepsForIpv6(rtnetlink, link) : [],
+    hostHasIpv6() ? stepsForIpv6(rtnetlink, link).catch(unknownIpv6) : [],
   ]);
   return steps.flat();
 }
 
-/**
- * Makes what is missing, until nothing is.
- *
- * @param onStep Called after each round of changes.
- * @returns Whether anything was made.
- * @throws {DatapathError} Also where something undoes it.
- */
-export async function makeHost(rtnetlink: Rtnetlink, onStep: () => void): Promise<boolean> {
-  let missing: readonly HostStep[] = [];
-  for (let round = 0; round < HOST_ROUNDS; round++) {
-    missing = await missingSteps(rtnetlink);
-    if (missing.length === 0) return round > 0;
-    if (round > 2) await new Promise((resolve) => setTimeout(resolve, HOST_WAIT_MS * (round - 2)));
-    for (const step of missing) await step.make();
-    onStep();
-  }
-  const undone = missing.map(({ text }) => text).join("; ");
-  throw new DatapathError(
-    "failed",
-    `Cannot make the interface: after ${HOST_ROUNDS} rounds this still has no effect: ${undone}. Is something else undoing it, or another route or rule before ours?`,
-  );
+/** What cannot be asked cannot be told from what is missing. */
+function unknownIpv6(error: unknown): readonly HostStep[] {
+  if (!(error instanceof DatapathError)) throw error;
+  const make = () => Promise.reject(error);
+  return [{ text: error.message, isIpv6: true, make }];
 }
 
 /**
@@ -122,6 +103,7 @@ async function remake(
     text: foreign
       ? notOurs(foreign).message
       : `ip link add ${INTERFACE} address ${INTERFACE_MAC} type veth peer name ${PEER}`,
+    isIpv6: false,
     make: async () => {
       if (foreign !== undefined) throw notOurs(foreign);
       for (const { ifindex } of old) {
@@ -147,8 +129,9 @@ function stepsForLinks(rtnetlink: Rtnetlink, link: Link, peer: Link): readonly H
   if (!peer.up || peer.mtu !== MTU) {
     steps.push({
       text: `ip link set ${PEER} mtu ${MTU} up`,
+      isIpv6: false,
       make: async () => {
-        setIpv6(PEER, "addr_gen_mode", "1");
+        tryIpv6(PEER, "addr_gen_mode", "1");
         await rtnetlink.setUp(peer.ifindex, { noArp: false, mtu: MTU });
       },
     });
@@ -156,9 +139,10 @@ function stepsForLinks(rtnetlink: Rtnetlink, link: Link, peer: Link): readonly H
   if (!link.up || !link.noArp || link.mac !== INTERFACE_MAC || link.mtu !== MTU) {
     steps.push({
       text: `ip link set ${INTERFACE} address ${INTERFACE_MAC} mtu ${MTU} arp off up`,
+      isIpv6: false,
       make: async () => {
-        setIpv6(INTERFACE, "disable_ipv6", "0");
-        setIpv6(INTERFACE, "addr_gen_mode", "1");
+        tryIpv6(INTERFACE, "disable_ipv6", "0");
+        tryIpv6(INTERFACE, "addr_gen_mode", "1");
         const mac = link.mac === INTERFACE_MAC ? {} : { mac: INTERFACE_MAC };
         await rtnetlink.setUp(link.ifindex, { noArp: true, mtu: MTU, ...mac });
       },
@@ -171,6 +155,7 @@ function stepsForLinks(rtnetlink: Rtnetlink, link: Link, peer: Link): readonly H
 function freeing(rtnetlink: Rtnetlink, end: Link, link: Link, peer: Link): HostStep {
   return {
     text: `ip link set ${end.name} nomaster`,
+    isIpv6: false,
     make: async () => {
       try {
         await rtnetlink.release(end.ifindex);
@@ -188,6 +173,7 @@ async function stepsForIpv4(rtnetlink: Rtnetlink, link: Link): Promise<readonly 
   if (here?.isLocal !== true) {
     steps.push({
       text: `ip addr add ${METADATA_ADDRESS}/32 dev ${INTERFACE} scope link`,
+      isIpv6: false,
       make: () => rtnetlink.addAddress(link.ifindex, METADATA_ADDRESS, 32),
     });
   }
@@ -220,6 +206,7 @@ async function stepsForIpv6(rtnetlink: Rtnetlink, link: Link): Promise<readonly 
   if (here?.isLocal !== true) {
     steps.push({
       text: `ip addr add ${METADATA_ADDRESS_V6}/64 dev ${INTERFACE} nodad`,
+      isIpv6: true,
       make: async () => {
         setIpv6(INTERFACE, "disable_ipv6", "0");
         await rtnetlink.addAddress(link.ifindex, METADATA_ADDRESS_V6, 64);
@@ -232,14 +219,17 @@ async function stepsForIpv6(rtnetlink: Rtnetlink, link: Link): Promise<readonly 
 }
 
 function stepsForRange(rtnetlink: Rtnetlink, link: Link, range: string, from: string): readonly HostStep[] {
-  const ip = range.includes(":") ? "ip -6" : "ip";
+  const isIpv6 = range.includes(":");
+  const ip = isIpv6 ? "ip -6" : "ip";
   return [
     {
       text: `${ip} route replace ${range} dev ${INTERFACE} scope link table ${ROUTE_TABLE}`,
+      isIpv6,
       make: () => rtnetlink.addRoute(range, link.ifindex, ROUTE_TABLE),
     },
     {
       text: `${ip} rule add from ${from} lookup ${ROUTE_TABLE} priority ${ROUTE_TABLE}`,
+      isIpv6,
       make: () => rtnetlink.addRule(from, ROUTE_TABLE, ROUTE_TABLE),
     },
   ];
@@ -259,5 +249,14 @@ function setIpv6(name: string, setting: string, value: string): void {
     writeFileSync(path, value);
   } catch (error) {
     throw new DatapathError("failed", `Cannot set "${path}" to ${value}: ${(error as Error).message}`, error);
+  }
+}
+
+/** Where it matters, the step for the address meets the same refusal, and that is told. */
+function tryIpv6(name: string, setting: string, value: string): void {
+  try {
+    setIpv6(name, setting, value);
+  } catch (error) {
+    if (!(error instanceof DatapathError)) throw error;
   }
 }

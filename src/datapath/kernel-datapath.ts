@@ -2,9 +2,9 @@ import { PORT_CHAIN_PREFIX, TABLE, TABLE_FAMILIES } from "./base-ruleset.ts";
 import { fitsBatch } from "./batch.ts";
 import type { Datapath, Observed, SyncMode, SyncReport } from "./datapath.ts";
 import { DatapathError } from "./error.ts";
+import { Host } from "./host.ts";
 import { inspectHostFirewall } from "./host-firewall.ts";
-import { makeHost, missingSteps, sweepHost } from "./host-interface.ts";
-import { numbersOfHost } from "./link-local.ts";
+import { missingSteps, sweepHost } from "./host-interface.ts";
 import { emptyRuleset, isHeld, type Ruleset, readListing } from "./listing.ts";
 import { ABSENT, ASLEEP, type NfTables } from "./nf-tables.ts";
 import type { Nft } from "./nft-process.ts";
@@ -40,12 +40,12 @@ export class KernelDatapath implements Datapath {
   readonly #nft: Nft;
   readonly #nfTables: NfTables;
   readonly #rtnetlink: Rtnetlink;
+  readonly #host: Host;
   #known: Known | undefined;
   #turn: Promise<unknown> = Promise.resolve();
   readonly #driftListeners = new Set<() => void>();
   #driftTimer: NodeJS.Timeout | undefined;
   #comparison: Promise<void> | undefined;
-  #numbersOfHost: ReadonlySet<number> = new Set();
   #look: Promise<unknown> = Promise.resolve();
   /** Until when the readings so far have used up their share. */
   #spentUntil = 0;
@@ -54,17 +54,15 @@ export class KernelDatapath implements Datapath {
     this.#nft = edges.nft;
     this.#nfTables = edges.nfTables;
     this.#rtnetlink = edges.rtnetlink;
+    this.#host = new Host(edges.rtnetlink);
   }
 
   observe(): Promise<Observed> {
     return this.#inTurn(async () => {
-      if (await this.#lookForHostsOwn()) this.#tellDrift();
+      if (await this.#host.lookForOwn()) this.#tellDrift();
       const { whole, baseIntact } = (await this.#current()).ruleset;
-      const missing = await missingSteps(this.#rtnetlink);
-      return {
-        ports: [...whole.values()],
-        baseIntact: baseIntact && missing.length === 0,
-      };
+      const hostIsIntact = await this.#host.isIntact();
+      return { ports: [...whole.values()], baseIntact: baseIntact && hostIsIntact };
     });
   }
 
@@ -73,7 +71,7 @@ export class KernelDatapath implements Datapath {
       const stands = this.#known?.ruleset.baseIntact === true;
       const beside = stands ? await this.#applyBesideLook(want, mode) : undefined;
       if (beside?.hostStands === true) return reportOf([beside.applied], false);
-      const madeHost = await makeHost(this.#rtnetlink, () => {
+      const madeHost = await this.#host.make(() => {
         // Rules hold the index of an interface, so another one makes them stale without their changing.
         this.#known = undefined;
       });
@@ -123,13 +121,15 @@ export class KernelDatapath implements Datapath {
     });
   }
 
-  inspectHostFirewall(): Promise<readonly string[]> {
-    // Nothing of ours is in it, and a large firewall takes long to read.
-    return inspectHostFirewall(this.#nft, this.#rtnetlink);
+  async inspectHostFirewall(): Promise<readonly string[]> {
+    // Nothing of ours is in it, and a large firewall takes long to read: nobody waits for a turn behind it.
+    const found = await inspectHostFirewall(this.#nft, this.#rtnetlink);
+    const { ipv6Trouble } = this.#host;
+    return ipv6Trouble === undefined ? found : [...found, ipv6Trouble];
   }
 
   isHosts(number: number): boolean {
-    return this.#numbersOfHost.has(number);
+    return this.#host.isOwn(number);
   }
 
   onDrift(listener: () => void): () => void {
@@ -156,12 +156,9 @@ export class KernelDatapath implements Datapath {
     want: readonly Plumbing[],
     mode: SyncMode,
   ): Promise<{ readonly applied: Applied; readonly hostStands: boolean } | undefined> {
-    const [looked, applied] = await Promise.allSettled([
-      missingSteps(this.#rtnetlink),
-      this.#applyPlan(want, mode),
-    ]);
+    const [looked, applied] = await Promise.allSettled([this.#host.stands(), this.#applyPlan(want, mode)]);
     if (looked.status === "rejected") throw looked.reason;
-    const hostStands = looked.value.length === 0;
+    const hostStands = looked.value;
     if (applied.status === "fulfilled") return { applied: applied.value, hostStands };
     if (hostStands) throw applied.reason;
     return undefined;
@@ -298,8 +295,8 @@ export class KernelDatapath implements Datapath {
 
   /** Cheap, whoever changes rules how often: host, tables and chains. What is inside them is compared beside it. */
   async #hasDrifted(): Promise<boolean> {
-    if (await this.#lookForHostsOwn()) return true;
-    if ((await this.#inTurn(() => missingSteps(this.#rtnetlink))).length > 0) return true;
+    if (await this.#host.lookForOwn()) return true;
+    if (!(await this.#inTurn(() => this.#host.stands()))) return true;
     const known = this.#known;
     const generation = await this.#nfTables.generation();
     if (known === undefined || known.generation === generation) return false;
@@ -312,14 +309,6 @@ export class KernelDatapath implements Datapath {
         });
     }
     return false;
-  }
-
-  /** @returns Whether it is another set of numbers than before. */
-  async #lookForHostsOwn(): Promise<boolean> {
-    const before = this.#numbersOfHost;
-    const now = numbersOfHost(await this.#rtnetlink.ipv4Addresses());
-    this.#numbersOfHost = now;
-    return now.size !== before.size || [...now].some((number) => !before.has(number));
   }
 
   /** Nothing waits for it: nft may have to begin again and again. */

@@ -1,11 +1,19 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
-import { linkLocalOf } from "../../src/datapath/link-local.ts";
+import { linkLocalOf, METADATA_ADDRESS, numberOf } from "../../src/datapath/link-local.ts";
 import { openDatapath } from "../../src/datapath/open-datapath.ts";
 import type { Plumbing } from "../../src/datapath/plumbing.ts";
 import { Capture } from "../support/capture.ts";
 import { EchoProxy } from "../support/echo-proxy.ts";
-import { type Guest, METADATA_URL, must, run, TestHost, until } from "../support/namespace.ts";
+import {
+  type Guest,
+  METADATA_URL,
+  METADATA_URL_V6,
+  must,
+  run,
+  TestHost,
+  until,
+} from "../support/namespace.ts";
 
 /** Answers as Neutron's metadata proxy does in a DHCP namespace; says so when it listens. */
 const THEIR_SERVICE = `
@@ -174,4 +182,60 @@ describe("an interface of somebody else's by one of our names", () => {
     expect((await run("ip", "link", "show", "other0")).code).not.toBe(0);
     expect((await datapath.observe()).baseIntact).toBe(true);
   });
+});
+
+describe("a host on which IPv6 cannot be had", () => {
+  const damages: readonly (readonly [what: string, reason: string, damage: string, cure: string])[] = [
+    [
+      "a rule before ours",
+      "this still has no effect: ip -6 route replace",
+      "ip -6 rule add pref 1 to fd69:fe00::/32 blackhole",
+      "ip -6 rule del pref 1",
+    ],
+    [
+      "the kernel refuses the address",
+      'Cannot set "/proc/sys/net/ipv6/conf/mn-metadata/disable_ipv6"',
+      "sysctl -w net.ipv6.conf.mn-metadata.disable_ipv6=1 && mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys",
+      "umount /proc/sys",
+    ],
+  ];
+
+  test.each(damages)(
+    "serves over IPv4, opens and closes ports, tells it: %s",
+    async (_, reason, damage, cure) => {
+      await datapath.sync(want, "exact");
+      await must("sh", "-c", damage);
+      let isCured = false;
+      onTestFinished(async () => {
+        if (!isCured) await must("sh", "-c", cure);
+      });
+      for (let pass = 0; pass < 3; pass++) {
+        expect((await datapath.sync(want, "exact")).failed).toEqual([]);
+        expect(await datapath.observe()).toEqual({ ports: want, baseIntact: true });
+        expect((await datapath.sync([], "exact")).removed).toEqual(want.map(({ portId }) => portId));
+      }
+      const [sentence, ...others] = await datapath.inspectHostFirewall();
+      expect(sentence).toContain(`Guests are served over IPv4 only, and IPv6 is tried again: ${reason}`);
+      expect(others).toEqual([]);
+      await datapath.sync(want, "exact");
+      await proxy.close();
+      proxy = await EchoProxy.listen([METADATA_ADDRESS]);
+      expect(await guest.fetch(METADATA_URL)).toBe(linkLocalOf(2));
+
+      let isBack = false;
+      const stop = datapath.onDrift(() => {
+        void datapath.sync(want, "exact").then(({ repairedBase }) => {
+          isBack ||= repairedBase;
+        });
+      });
+      await must("sh", "-c", cure);
+      isCured = true;
+      await until("IPv6 is had again", () => isBack);
+      stop();
+      expect(await datapath.inspectHostFirewall()).toEqual([]);
+      await proxy.close();
+      proxy = await EchoProxy.listen();
+      expect(numberOf(await guest.fetch(METADATA_URL_V6))).toBe(2);
+    },
+  );
 });

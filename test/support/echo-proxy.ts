@@ -2,15 +2,17 @@ import { createHash } from "node:crypto";
 import { createServer, type Server } from "node:http";
 import { METADATA_ADDRESS, METADATA_ADDRESS_V6, METADATA_TCP_PORT } from "../../src/datapath/link-local.ts";
 
+const BOTH = [METADATA_ADDRESS, `${METADATA_ADDRESS_V6}%mn-metadata`];
+
 /** Listens where the proxy does and tells each guest as whom it is seen. */
 export class EchoProxy {
   readonly #servers: Server[] = [];
   /** Every peer address of every request, in order. */
   readonly peers: string[] = [];
 
-  static async listen(): Promise<EchoProxy> {
+  static async listen(addresses: readonly string[] = BOTH): Promise<EchoProxy> {
     const echo = new EchoProxy();
-    for (const host of [METADATA_ADDRESS, `${METADATA_ADDRESS_V6}%mn-metadata`]) await echo.#listen(host);
+    for (const host of addresses) await echo.#listen(host);
     return echo;
   }
 

@@ -1,6 +1,4 @@
-import type { Answer, Question } from "./answer.ts";
 import type { Complaints } from "./complaints.ts";
-import type { Guest } from "./guest.ts";
 import type { FairGate } from "./port-share.ts";
 import type { ProxySettings } from "./settings.ts";
 import type { Upstream } from "./upstream/upstream.ts";
@@ -12,8 +10,6 @@ export interface FlightContext {
   readonly gate: FairGate;
   readonly complaints: Complaints;
   readonly timed: Set<Timed>;
-  /** Called with every whole answer, once per flight. */
-  landed(asked: Asked, answer: Answer): void;
 }
 
 /** What has something to do at a time. */
@@ -22,12 +18,4 @@ export interface Timed {
   readonly dueAt: number;
   /** To be called when {@link dueAt} has come. */
   due(): void;
-}
-
-/** What an answer is to. */
-export interface Asked {
-  readonly guest: Guest;
-  readonly question: Question;
-  /** Whether others may have the answer too. */
-  readonly isShared: boolean;
 }

@@ -1,6 +1,6 @@
 import type { Answer, Joinable, Question, Waiter } from "./answer.ts";
 import { isSlowDocument } from "./documents.ts";
-import type { Asked, FlightContext, Timed } from "./flight-context.ts";
+import type { FlightContext, Timed } from "./flight-context.ts";
 import type { Guest } from "./guest.ts";
 import { HeldAnswer } from "./held-answer.ts";
 import type { AnswerHead } from "./http/answer-head.ts";
@@ -17,7 +17,7 @@ import { nextOf } from "./upstream/upstream.ts";
  * over as many endpoints, connections and secrets as it takes. It ends with an answer, or when nobody waits any
  * longer; deadlines are the waiters'.
  */
-export class Flight implements AnswerListener, Asked, Joinable, Timed, Trickle, Unheard {
+export class Flight implements AnswerListener, Joinable, Timed, Trickle, Unheard {
   readonly guest: Guest;
   readonly question: Question;
   /** Whether others may join. */
@@ -27,6 +27,7 @@ export class Flight implements AnswerListener, Asked, Joinable, Timed, Trickle, 
   askedAt = 0;
   overtakers = 0;
   readonly #context: FlightContext;
+  readonly #generation: number;
   #state: "queued" | "asking" | "trickling" | "retrying" | "forsaken" | "done" = "queued";
   #endpoint: Endpoint | undefined;
   #line: Line | undefined;
@@ -46,6 +47,7 @@ export class Flight implements AnswerListener, Asked, Joinable, Timed, Trickle, 
     this.guest = guest;
     this.question = question;
     this.isShared = isShared;
+    this.#generation = guest.answers.generation;
   }
 
   get share(): PortShare {
@@ -90,19 +92,9 @@ export class Flight implements AnswerListener, Asked, Joinable, Timed, Trickle, 
   }
 
   due(): void {
-    if (this.#state === "forsaken") {
-      this.#cancel();
-      return;
-    }
-    if (this.#stream !== undefined) {
-      this.#trickle();
-      return;
-    }
-    this.#context.timed.delete(this);
-    this.#state = "queued";
-    this.#tried?.clear();
-    this.#otherSecretTried = false;
-    this.#context.gate.enter(this);
+    if (this.#state === "forsaken") this.#cancel();
+    else if (this.#stream !== undefined) this.#trickle();
+    else this.#tryAgain();
   }
 
   cut(): void {
@@ -176,7 +168,8 @@ export class Flight implements AnswerListener, Asked, Joinable, Timed, Trickle, 
     if (this.#line !== undefined && this.guest.lastLine?.line !== this.#line)
       this.guest.lastLine = { endpoint, line: this.#line };
     this.#land();
-    this.#context.landed(this, answer);
+    const { cacheTtlMs } = this.#context.settings;
+    if (this.isShared) this.guest.answers.keep(this.question, answer, this.#generation, cacheTtlMs);
     for (const waiter of this.waiters.splice(0)) waiter.answer(answer);
   }
 
@@ -214,9 +207,8 @@ export class Flight implements AnswerListener, Asked, Joinable, Timed, Trickle, 
   #ask(cold: boolean): void {
     const { settings, upstream } = this.#context;
     const ranking = this.guest.ranking(upstream);
-    const mayAskAgain = cold || this.#otherSecretTried;
     // Not where the operator no longer wants anything asked.
-    const again = mayAskAgain ? ranking.find((one) => one === this.#endpoint) : undefined;
+    const again = cold || this.#otherSecretTried ? ranking.find((one) => one === this.#endpoint) : undefined;
     const endpoint = again ?? nextOf(ranking, this.#tried ?? NONE);
     if (endpoint === undefined) {
       this.#retryLater();
@@ -278,6 +270,14 @@ export class Flight implements AnswerListener, Asked, Joinable, Timed, Trickle, 
     this.#context.timed.add(this);
   }
 
+  #tryAgain(): void {
+    this.#context.timed.delete(this);
+    this.#state = "queued";
+    this.#tried?.clear();
+    this.#otherSecretTried = false;
+    this.#context.gate.enter(this);
+  }
+
   #beginStream(): void {
     const [first, ...rest] = this.waiters.splice(0);
     if (first === undefined) return;
@@ -306,6 +306,8 @@ export class Flight implements AnswerListener, Asked, Joinable, Timed, Trickle, 
   /** Gives back what it held. */
   #land(): void {
     if (this.isShared) this.guest.withdraw(this);
+    // Who asked while it was being carried out may have been answered from before it.
+    if (!this.question.isSafe) this.guest.forgetAnswers();
     const state = this.#state;
     this.#state = "done";
     this.#stream?.leaveLine();

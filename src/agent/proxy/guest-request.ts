@@ -1,7 +1,7 @@
-import { type Answer, type Joinable, keyOf, type Question, type Waiter } from "./answer.ts";
+import type { Answer, Joinable, Question, Waiter } from "./answer.ts";
 import { BodyCollector, isHopeless } from "./body.ts";
 import type { Connection } from "./connection.ts";
-import { isCacheable, isSlowDocument } from "./documents.ts";
+import { isSlowDocument } from "./documents.ts";
 import { Flight } from "./flight.ts";
 import type { FlightContext } from "./flight-context.ts";
 import type { Guest } from "./guest.ts";
@@ -297,7 +297,7 @@ export class GuestRequest implements Waiter {
 
   /** Whether it shares in an answer that is on its way, or was given a moment ago. */
   #joined(guest: Guest, question: Question): boolean {
-    const { settings, upstream } = this.#desk.context;
+    const { settings } = this.#desk.context;
     const flight = guest.flightFor(question, settings);
     if (flight !== undefined) {
       this.#desk.count("coalesced");
@@ -305,11 +305,10 @@ export class GuestRequest implements Waiter {
       flight.waiters.push(this);
       return true;
     }
-    if (settings.cacheTtlMs === 0 || !isCacheable(this.path)) return false;
-    const kept = guest.answers.get(keyOf(question));
-    if (kept?.upstream !== upstream || kept.since + settings.cacheTtlMs < performance.now()) return false;
+    const kept = guest.answers.get(question, performance.now());
+    if (kept === undefined) return false;
     this.#desk.count("cached");
-    this.answer(kept.answer);
+    this.answer(kept);
     return true;
   }
 

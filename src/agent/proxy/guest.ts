@@ -1,8 +1,10 @@
 import type { Tenure } from "../ports/tenure.ts";
-import { type Answer, isSameQuestion, type Joinable, type Question } from "./answer.ts";
+import { isSameQuestion, type Joinable, type Question } from "./answer.ts";
+import type { Timed } from "./flight-context.ts";
 import { headerLinesOf } from "./headers.ts";
 import { identityHeaders, isSendable } from "./identity.ts";
 import { tokenExpiry } from "./imds-token.ts";
+import { KeptAnswers } from "./kept-answers.ts";
 import { removeFrom } from "./lists.ts";
 import type { PortShare } from "./port-share.ts";
 import type { ProxySettings } from "./settings.ts";
@@ -16,8 +18,7 @@ export class Guest {
   readonly share: PortShare;
   /** False while its port has no instance, or the NSDB holds something of it that no header can. */
   readonly isServable: boolean;
-  /** Answers that may be given again for a moment, by method, path and headers. */
-  readonly answers = new Map<string, KeptAnswer>();
+  readonly answers: KeptAnswers;
   /** Where its last answer came from: that process of nova has it in its cache. */
   lastLine: { readonly endpoint: Endpoint; readonly line: Line } | undefined;
   ended = false;
@@ -29,9 +30,11 @@ export class Guest {
   #identities: Identity[] = [];
   #lastToken = { text: "", expiresAt: 0 };
 
-  constructor(tenure: Tenure, share: PortShare) {
+  /** @param timed Where what it keeps for a moment is found when the moment is over. */
+  constructor(tenure: Tenure, share: PortShare, timed: Set<Timed>) {
     this.tenure = tenure;
     this.share = share;
+    this.answers = new KeptAnswers(timed);
     this.isServable = tenure.instanceId !== "" && isSendable(tenure);
   }
 
@@ -63,10 +66,10 @@ export class Guest {
     removeFrom(this.#flights, flight);
   }
 
-  /** Something may be about to change: no later request gets an answer from before. */
+  /** Something is about to change, or may have: no later request gets an answer from before. */
   forgetAnswers(): void {
     this.#flights.length = 0;
-    this.answers.clear();
+    this.answers.forget();
   }
 
   /** @param secretIndex 0 signs with the current secret, 1 with the previous one. */
@@ -111,13 +114,6 @@ export class Guest {
     this.#identities = [];
     this.#lastToken = { text: "", expiresAt: 0 };
   }
-}
-
-/** An answer of one configuration's nova, and since when it is kept. */
-interface KeptAnswer {
-  readonly answer: Answer;
-  readonly upstream: Upstream;
-  readonly since: number;
 }
 
 const MAX_JOINABLE = 64;

@@ -1,12 +1,10 @@
 import { createServer, type Server, type Socket } from "node:net";
 import type { Logger } from "../log.ts";
 import type { Tenure, TenureLookup } from "../ports/tenure.ts";
-import { type Answer, keyOf } from "./answer.ts";
 import { Complaints } from "./complaints.ts";
 import { Connection, type Register } from "./connection.ts";
 import { Connections } from "./connections.ts";
-import { isCacheable } from "./documents.ts";
-import type { Asked, FlightContext, Timed } from "./flight-context.ts";
+import type { FlightContext, Timed } from "./flight-context.ts";
 import { Guest } from "./guest.ts";
 import { type Desk, GuestRequest } from "./guest-request.ts";
 import type { BodyListener, Fault } from "./http/conversation.ts";
@@ -68,7 +66,6 @@ class HttpProxy implements MetadataProxy, Desk, Register {
       gate: this.#gate,
       complaints: this.#complaints,
       timed: this.#timed,
-      landed: (asked, answer) => this.#remember(asked, answer),
     };
     this.#stopWatching = tenures.onChange(() => this.#tableChanged());
     this.#ticker = setInterval(() => this.#tickInTime(performance.now()), TICK_MS);
@@ -153,7 +150,7 @@ class HttpProxy implements MetadataProxy, Desk, Register {
   guestOf(tenure: Tenure): Guest {
     let guest = this.#guests.get(tenure);
     if (guest === undefined) {
-      guest = new Guest(tenure, this.shareOf(tenure.portId));
+      guest = new Guest(tenure, this.shareOf(tenure.portId), this.#timed);
       this.#guests.set(tenure, guest);
     }
     return guest;
@@ -290,15 +287,6 @@ class HttpProxy implements MetadataProxy, Desk, Register {
     if (share.connections.length > 0) return;
     if (!UUID.test(share.name)) this.#shares.delete(share.name);
   }
-
-  #remember({ guest, question, isShared }: Asked, answer: Answer): void {
-    const { settings, upstream } = this.context;
-    if (!question.isSafe) guest.answers.clear();
-    if (settings.cacheTtlMs === 0 || !isShared || guest.ended || answer.head.status !== 200) return;
-    if (answer.body.length > MAX_KEPT_BYTES || !isCacheable(question.path)) return;
-    if (guest.answers.size >= MAX_KEPT_ANSWERS) guest.answers.clear();
-    guest.answers.set(keyOf(question), { answer, upstream, since: performance.now() });
-  }
 }
 
 /** What others only read. */
@@ -334,5 +322,3 @@ const MAX_CONNECTIONS_PER_PORT = 1_024;
 const MAX_CONNECTIONS = 8_192;
 const IDLE_MS = 15_000;
 const STUCK_MS = 20_000;
-const MAX_KEPT_ANSWERS = 64;
-const MAX_KEPT_BYTES = 64 * 1024;

@@ -1,7 +1,13 @@
+import type { Socket } from "node:net";
 import { describe, expect, it } from "vitest";
+import type { Question } from "../../../src/agent/proxy/answer.ts";
 import { isCacheable } from "../../../src/agent/proxy/documents.ts";
+import type { Timed } from "../../../src/agent/proxy/flight-context.ts";
+import { AnswerHead } from "../../../src/agent/proxy/http/answer-head.ts";
+import { KeptAnswers } from "../../../src/agent/proxy/kept-answers.ts";
 import { StandInNova } from "../../support/nova.ts";
 import { ask, instanceOf, RawGuest, SECRET, startLab, tenureOf, until } from "./lab.ts";
+import { RawNova } from "./raw-nova.ts";
 
 const HOSTNAME = "/latest/meta-data/hostname";
 
@@ -94,6 +100,60 @@ describe("the micro-cache", () => {
     await ask(lab, 1, "/openstack/latest/password", { method: "POST", body: "x" });
     await ask(lab, 1, HOSTNAME);
     expect(lab.nova.requests.filter(({ path }) => path === HOSTNAME)).toHaveLength(3);
+  });
+
+  it("keeps nothing that was asked for before a write was carried out", async () => {
+    let value = "old";
+    let carryOut: (() => void) | undefined;
+    const landing: (() => void)[] = [];
+    const say = (socket: Socket, text: string) =>
+      socket.write(`HTTP/1.1 200 OK\r\nContent-Length: ${text.length}\r\n\r\n${text}`);
+    await using nova = await RawNova.start((socket, request) => {
+      if (request.startsWith("POST")) {
+        carryOut = () => {
+          value = "new";
+          say(socket, "done");
+        };
+      } else if (value === "old") landing.push(() => say(socket, "old"));
+      else say(socket, value);
+    });
+    await using lab = await startLab({ cacheTtlMs: 15_000 });
+    lab.proxy.reconfigure({ ...lab.settings, novaUrls: [nova.url] });
+    const before = ask(lab, 1, HOSTNAME);
+    await until(() => landing.length === 1);
+    const posted = ask(lab, 1, HOSTNAME, { method: "POST", body: "x" });
+    await until(() => carryOut !== undefined);
+    const meanwhile = ask(lab, 1, HOSTNAME);
+    await until(() => landing.length === 2);
+    carryOut?.();
+    await posted;
+    expect((await ask(lab, 1, HOSTNAME)).text).toBe("new");
+    for (const land of landing) land();
+    expect((await Promise.all([before, meanwhile])).map(({ text }) => text)).toEqual(["old", "old"]);
+    expect((await ask(lab, 1, HOSTNAME)).text).toBe("new");
+  });
+
+  it("keeps nothing for longer than it may be given again", async () => {
+    const timed = new Set<Timed>();
+    const answers = new KeptAnswers(timed);
+    const question = (path: string): Question => {
+      return { method: "GET", path, headers: [], headerLines: "", body: undefined, isSafe: true };
+    };
+    const answer = { head: new AnswerHead(200, "OK", []), body: "x" };
+    answers.keep(question("/a"), answer, 0, 20);
+    answers.keep(question("/b"), answer, 0, 60_000);
+    expect([...timed]).toEqual([answers]);
+    await until(() => performance.now() > answers.dueAt);
+    answers.due();
+    expect(answers.get(question("/a"), 0)).toBeUndefined();
+    expect(answers.get(question("/b"), performance.now())).toBe(answer);
+    expect(answers.dueAt).toBeGreaterThan(performance.now() + 50_000);
+    answers.forget();
+    expect(timed.size).toBe(0);
+    answers.keep(question("/c"), answer, 1, 1);
+    await until(() => performance.now() > answers.dueAt);
+    answers.due();
+    expect([answers.get(question("/c"), 0), timed.size]).toEqual([undefined, 0]);
   });
 
   it("follows its time when that is shortened, and nova when that is another", async () => {

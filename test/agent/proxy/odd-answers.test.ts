@@ -86,6 +86,11 @@ describe.each(LINES)("over %s", (_, request, certificate) => {
     });
   });
 
+  it("an answer without content has no length, whatever nova says", async () => {
+    const { text } = await heard("HTTP/1.1 204 No Content\r\nX-A: 1\r\ncontent-length: 2\r\n\r\nok");
+    expect(text).toMatch(/^HTTP\/1\.1 204 No Content\r\nX-A: 1\r\nConnection: keep-alive\r\n\r\n$/);
+  });
+
   const chunked = "2\r\nok\r\n0\r\n\r\n";
   it.each([
     ["a switch of protocols", "HTTP/1.1 101 Switching Protocols\r\n\r\n"],
@@ -94,6 +99,9 @@ describe.each(LINES)("over %s", (_, request, certificate) => {
     ["a coding that is none", `${OK}Transfer-Encoding: identity\r\n\r\nok`],
     ["chunks in chunks", `${OK}Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n${chunked}`],
     ["HTTP/2.0", "HTTP/2.0 200 OK\r\nContent-Length: 2\r\n\r\nok"],
+    ["a head with bare LF", "HTTP/1.1 200 OK\nContent-Length: 2\n\nok"],
+    ["a head with one bare LF", "HTTP/1.1 200 OK\r\nX: y\nContent-Length: 2\r\n\r\nok"],
+    ["a head that is none", "hello world"],
     ["HTTP/1.2", "HTTP/1.2 200 OK\r\nContent-Length: 2\r\n\r\nok"],
   ])("%s is 502", async (_what, answer) => {
     expect((await heard(answer)).statuses).toEqual([502]);

@@ -1,3 +1,6 @@
+import { screenResponse } from "../headers.ts";
+import { AnswerHead } from "../http/answer-head.ts";
+
 /** The head of nova's answer, and what it says of the bytes that follow. */
 export interface ResponseHead {
   readonly status: number;
@@ -59,6 +62,21 @@ export function parseResponseHead(text: string, method: string): ResponseHead | 
   if (framing === undefined) return undefined;
   const statusText = text.slice(STATUS_AT + 4, startEnd);
   return { status, statusText, headers, framing, isKeptAlive: isKeptAlive && framing.kind !== "until-close" };
+}
+
+/**
+ * What a guest gets of a head: all but the hop-by-hop headers, and no length where none may be.
+ *
+ * @source RFC 9110 §8.6: a 204 has no Content-Length, and who reads one may wait for so many bytes
+ */
+export function answerHeadOf(status: number, statusText: string, headers: readonly string[]): AnswerHead {
+  const screened = screenResponse(headers);
+  const passed = status === 204 ? without(screened, CONTENT_LENGTH) : screened;
+  return new AnswerHead(status, statusText, passed);
+}
+
+function without(headers: readonly string[], name: string): string[] {
+  return headers.filter((_, i) => (headers[i - (i % 2)] as string).toLowerCase() !== name); // pairs
 }
 
 function endOfLine(text: string, from: number): number {

@@ -3,12 +3,10 @@ import type { Dispatcher } from "undici";
 // undici's own entry loads all there is to it, which stays resident: 8 MiB more than the client alone.
 import errors from "undici/lib/core/errors.js";
 import Client from "undici/lib/dispatcher/client.js";
-import { screenResponse } from "../headers.ts";
-import { AnswerHead } from "../http/answer-head.ts";
 import { AnswerStart } from "./answer-start.ts";
 import { type Connector, type NovaAddress, wasReset } from "./connect.ts";
 import type { AnswerListener, Ask, FailureKind, Line } from "./line.ts";
-import { type Framing, framingOf } from "./response-head.ts";
+import { answerHeadOf, type Framing, framingOf } from "./response-head.ts";
 
 /** One connection's worth of undici: tells a broken old connection from a nova that breaks new ones. */
 export class UndiciLine implements Line, Dispatcher.DispatchHandler {
@@ -121,7 +119,7 @@ export class UndiciLine implements Line, Dispatcher.DispatchHandler {
     this.#headSeen = true;
     // undici reads it as UTF-8, and what was none must not keep the answer back.
     const reason = LATIN1.test(statusText) ? statusText : "";
-    this.#listener?.onHead(new AnswerHead(status, reason, screenResponse(headers)));
+    this.#listener?.onHead(answerHeadOf(status, reason, headers));
   }
 
   onResponseData(_controller: Dispatcher.DispatchController, chunk: Buffer): void {

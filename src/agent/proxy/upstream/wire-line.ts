@@ -1,10 +1,16 @@
 import { connect, type NetConnectOpts, type Socket } from "node:net";
-import { screenResponse } from "../headers.ts";
-import { AnswerHead } from "../http/answer-head.ts";
+import type { AnswerHead } from "../http/answer-head.ts";
 import { ChunkReader } from "./chunks.ts";
 import { CONNECT_TIMEOUT_MS, type NovaAddress, plainError, wasReset } from "./connect.ts";
 import type { AnswerListener, Ask, FailureKind, Line } from "./line.ts";
-import { END_OF_HEAD, MAX_HEAD_BYTES, parseResponseHead, type ResponseHead } from "./response-head.ts";
+import {
+  answerHeadOf,
+  END_OF_HEAD,
+  isBrokenHead,
+  MAX_HEAD_BYTES,
+  parseResponseHead,
+  type ResponseHead,
+} from "./response-head.ts";
 
 /**
  * A line without undici, for nearly all there is to ask: requests without a body over plain HTTP. It earns its
@@ -149,7 +155,7 @@ export class WireLine implements Line {
       text: this.#readBuffer.toString("latin1", 0, end + END_OF_HEAD.length),
       method: this.#method,
       head,
-      answerHead: answerHeadOf(head),
+      answerHead: answerHeadOf(head.status, head.statusText, head.headers),
       bodyLength: head.framing.length,
     };
     return this.#known;
@@ -163,7 +169,8 @@ export class WireLine implements Line {
       return;
     }
     if (end < 0) {
-      this.#pendingHead = Buffer.from(bytes);
+      if (isBrokenHead(bytes)) this.#fail("garbage", new Error("the response head is not valid HTTP/1.1"));
+      else this.#pendingHead = Buffer.from(bytes);
       return;
     }
     const head = parseResponseHead(bytes.toString("latin1", 0, end), this.#method);
@@ -180,7 +187,7 @@ export class WireLine implements Line {
     this.#head = head;
     this.#left = head.framing.kind === "length" ? head.framing.length : 0;
     this.#chunks = head.framing.kind === "chunked" ? new ChunkReader() : undefined;
-    listener.onHead(answerHeadOf(head));
+    listener.onHead(answerHeadOf(head.status, head.statusText, head.headers));
     if (head.framing.kind === "none" || (head.framing.kind === "length" && this.#left === 0))
       this.#whole(rest.length);
     else if (rest.length > 0) this.#readBody(rest, listener);
@@ -266,10 +273,6 @@ interface KnownHead {
   /** What a guest gets. */
   readonly answerHead: AnswerHead;
   readonly bodyLength: number;
-}
-
-function answerHeadOf({ status, statusText, headers }: ResponseHead): AnswerHead {
-  return new AnswerHead(status, statusText, screenResponse(headers));
 }
 
 /** An answer that comes at once with its head and is no larger goes through as text. */

@@ -1,3 +1,4 @@
+import type { ProxySettings } from "./settings.ts";
 import { withoutQuery } from "./target.ts";
 
 /**
@@ -13,6 +14,14 @@ export function isCacheable(path: string): boolean {
 /** Whether nova itself asks somebody else for this document, so that it takes longer than the rest. */
 export function isSlowDocument(path: string): boolean {
   return path.includes("vendor_data2");
+}
+
+/** How long nova may take over a document, in milliseconds. */
+export function timeFor(
+  path: string,
+  { slowDocumentMs, holdMs }: Pick<ProxySettings, "slowDocumentMs" | "holdMs">,
+): number {
+  return isSlowDocument(path) ? slowDocumentMs : holdMs;
 }
 
 const NEVER_AGAIN = /password|vendor_data2|meta_data/i;

@@ -1,5 +1,5 @@
 import type { Answer, Joinable, Question, Waiter } from "./answer.ts";
-import { isSlowDocument } from "./documents.ts";
+import { timeFor } from "./documents.ts";
 import type { FlightContext, Timed } from "./flight-context.ts";
 import type { Guest } from "./guest.ts";
 import { HeldAnswer } from "./held-answer.ts";
@@ -60,8 +60,7 @@ export class Flight implements AnswerListener, Joinable, Timed, Trickle, Unheard
 
   /** From when it is asked. */
   get #mayTakeMs(): number {
-    const { slowDocumentMs, holdMs } = this.#context.settings;
-    return isSlowDocument(this.question.path) ? slowDocumentMs : holdMs;
+    return timeFor(this.question.path, this.#context.settings);
   }
 
   start(waiter: Waiter): void {
@@ -104,8 +103,7 @@ export class Flight implements AnswerListener, Joinable, Timed, Trickle, Unheard
 
   stalled(): void {
     const endpoint = this.#endpoint;
-    if (endpoint === undefined || this.#state === "forsaken" || !this.question.isSafe) return;
-    if (!this.#mayGoElsewhere(endpoint)) return;
+    if (endpoint === undefined || this.#state === "forsaken" || !this.#mayGoElsewhere(endpoint)) return;
     this.#turnFrom(endpoint);
     this.#tryElsewhere(endpoint);
   }
@@ -153,8 +151,7 @@ export class Flight implements AnswerListener, Joinable, Timed, Trickle, Unheard
     const { status } = this.#held.head;
     if (status === 403 && this.#tryOtherSecret(endpoint)) return;
     if (status !== 403) endpoint.secretIndex = this.#secretIndex;
-    const mayDiffer = isPerhapsItsOwn(status) && this.question.isSafe && !this.#hasFailed;
-    if (mayDiffer && this.#mayGoElsewhere(endpoint)) {
+    if (isPerhapsItsOwn(status) && !this.#hasFailed && this.#mayGoElsewhere(endpoint)) {
       this.#held.forget();
       this.#askOnceMore(endpoint);
       return;
@@ -209,7 +206,7 @@ export class Flight implements AnswerListener, Joinable, Timed, Trickle, Unheard
     const ranking = this.guest.ranking(upstream);
     // Not where the operator no longer wants anything asked.
     const again = cold || this.#otherSecretTried ? ranking.find((one) => one === this.#endpoint) : undefined;
-    const endpoint = again ?? nextOf(ranking, this.#tried ?? NONE);
+    const endpoint = again ?? nextOf(ranking, this.#tried);
     if (endpoint === undefined) {
       this.#retryLater();
       return;
@@ -230,6 +227,7 @@ export class Flight implements AnswerListener, Joinable, Timed, Trickle, Unheard
   }
 
   #mayGoElsewhere(endpoint: Endpoint): boolean {
+    if (!this.question.isSafe) return false;
     const tried = new Set(this.#tried).add(endpoint);
     const next = nextOf(this.guest.ranking(this.#context.upstream), tried);
     return next?.state === "healthy" && !next.isMute;
@@ -348,6 +346,4 @@ const HELD_WHOLE_BYTES = 256 * 1024;
 const BUSY = "this agent has as much at nova as it may at the moment";
 /** For so long an answer that is not held has its place at nova, whoever reads it. */
 const QUICK_MS = 500;
-const MIN_RETRY_MS = 50;
-const MAX_RETRY_MS = 400;
-const NONE: ReadonlySet<Endpoint> = new Set();
+const [MIN_RETRY_MS, MAX_RETRY_MS] = [50, 400];

@@ -25,7 +25,7 @@ export function remedyFor(kind: FailureKind, isSafe: boolean, hasFailed: boolean
   if (isSafe && kind === "stale") return "again";
   if (isSafe && kind === "reset") return "elsewhere";
   if (isSafe && !hasFailed) return "once more";
-  return kind === "cut" && hadHead ? "reset" : "refuse";
+  return kind === "cut" && (hadHead || isSafe) ? "reset" : "refuse";
 }
 
 /** Whether an answer may be that of one nova, with another secret or without its database, and not of all. */

@@ -112,10 +112,13 @@ const MOST_AHEAD = 1;
  * The best endpoint of a ranking that has not been tried: a healthy one, else one that nothing is known of,
  * else one that is ejected or mute, since trying is better than giving up.
  */
-export function nextOf(ranking: readonly Endpoint[], tried: ReadonlySet<Endpoint>): Endpoint | undefined {
+export function nextOf(
+  ranking: readonly Endpoint[],
+  tried: ReadonlySet<Endpoint> | undefined,
+): Endpoint | undefined {
   let last: Endpoint | undefined;
   for (const endpoint of ranking) {
-    if (tried.has(endpoint)) continue;
+    if (tried?.has(endpoint)) continue;
     if (endpoint.state !== "ejected" && !endpoint.isMute) return endpoint;
     last ??= endpoint;
   }

@@ -1,13 +1,18 @@
 import { isIPv4, isIPv6 } from "node:net";
-import { INTERFACE } from "./base-ruleset.ts";
 import { METADATA_ADDRESS, METADATA_ADDRESS_V6, METADATA_TCP_PORT, TWIN_RANGE } from "./link-local.ts";
 import { addressBytes } from "./netlink-bytes.ts";
+import { flagsMatch } from "./tcp-flags.ts";
 
 /** One packet between a guest and the proxy, as a chain of the host's sees it. */
 export interface OurPacket {
   readonly family: "ip" | "ip6";
-  /** From the guest (prerouting, input), or back to it (output). */
+  /** From the guest (prerouting, input), or back to it (output, postrouting). */
   readonly isInbound: boolean;
+  /** The interfaces that it comes and goes by, as far as the chain can see them: empty for none, undefined if unknown. */
+  readonly iifname: string | undefined;
+  readonly oifname: string | undefined;
+  /** The TCP flags that it has, as nft names them. */
+  readonly tcpFlags: readonly string[];
 }
 
 /** What becomes of it: `unknown` where it depends on what cannot be told from the rules. */
@@ -134,6 +139,8 @@ function truthOf(kind: string, body: Json, packet: OurPacket): Truth {
   }
   if (kind !== "match") return "maybe";
   const { op, left, right } = body;
+  const flags = flagsMatch(body, packet.tcpFlags);
+  if (flags !== undefined) return flags ? "yes" : "no";
   const subject = subjectOf(left as Json, packet);
   const matches = equals(subject, right);
   if (op === "==" || op === "in") return matches;
@@ -161,14 +168,14 @@ type KnownSubject = Extract<Subject, { readonly kind: "is" } | { readonly kind: 
 const ABSENT: Subject = { kind: "absent" };
 const UNKNOWN: Subject = { kind: "unknown" };
 
-function subjectOf(left: Json, { family, isInbound }: OurPacket): Subject {
+function subjectOf(left: Json, { family, isInbound, iifname, oifname }: OurPacket): Subject {
   const is = (text: string): Subject => ({ kind: "is", text });
   const [kind, facts] = only(left);
   const { key, protocol, field } = facts as Readonly<Record<string, string>>;
   if (kind === "ct") return key === "state" ? is("untracked") : ABSENT;
   if (kind === "meta") {
-    if (key === "iifname" || key === "iif") return is(isInbound ? INTERFACE : "");
-    if (key === "oifname" || key === "oif") return is(isInbound ? "" : INTERFACE);
+    if (key === "iifname" || key === "iif") return iifname === undefined ? UNKNOWN : is(iifname);
+    if (key === "oifname" || key === "oif") return oifname === undefined ? UNKNOWN : is(oifname);
     if (key === "l4proto") return is("tcp");
     if (key === "nfproto") return is(family === "ip" ? "ipv4" : "ipv6");
     return key === "protocol" ? is(family) : UNKNOWN;

@@ -1,6 +1,7 @@
-import { INTERFACE, TABLE } from "./base-ruleset.ts";
+import { INTERFACE, PEER, TABLE } from "./base-ruleset.ts";
 import { DatapathError } from "./error.ts";
-import { verdictOf } from "./firewall-verdict.ts";
+import { type OurPacket, verdictOf } from "./firewall-verdict.ts";
+import { hostHasIpv6 } from "./host-interface.ts";
 import type { Nft } from "./nft-process.ts";
 import type { Rtnetlink } from "./rtnetlink-socket.ts";
 
@@ -10,14 +11,29 @@ interface BaseChain {
   readonly name: string;
   readonly hook: string;
   readonly policy: string;
+  readonly prio: number;
 }
 
+/** Which of our packets a chain meets, and how they look there. */
+type Way = Pick<OurPacket, "isInbound" | "iifname" | "oifname">;
+
+const INBOUND: Way = { isInbound: true, iifname: INTERFACE, oifname: "" };
+const OUTBOUND: Way = { isInbound: false, iifname: "", oifname: INTERFACE };
 /** Where our packets pass: a drop there is final, whatever our own tables say. */
-const HOOKS: Readonly<Record<string, "iifname" | "oifname">> = {
-  prerouting: "iifname",
-  input: "iifname",
-  output: "oifname",
+const WAYS: Readonly<Record<string, Way>> = {
+  prerouting: INBOUND,
+  input: INBOUND,
+  output: OUTBOUND,
+  postrouting: OUTBOUND,
+  [`ingress of ${INTERFACE}`]: INBOUND,
+  [`egress of ${INTERFACE}`]: OUTBOUND,
+  [`ingress of ${PEER}`]: { isInbound: false, iifname: PEER, oifname: "" },
+  [`egress of ${PEER}`]: { isInbound: true, iifname: undefined, oifname: PEER },
 };
+/** Our own chain takes all that comes into {@link PEER} there. */
+const OURS_AT = -500;
+/** A connection's first packet and the others, each way. */
+const TCP_FLAGS = { inbound: [["syn"], ["ack"]], outbound: [["syn", "ack"], ["ack"]] } as const;
 /** Where more chains of one table are wanted, it is read whole: nft is a process for each reading. */
 const MANY_CHAINS = 6;
 
@@ -33,31 +49,84 @@ export async function inspectHostFirewall(nft: Nft, rtnetlink: Rtnetlink): Promi
   const sentences: string[] = [];
   const tables = new Map<string, TableRules>();
   for (const chain of (await nft.listChains()).flatMap((object) => baseChain(object) ?? [])) {
-    const { family, table, name, hook, policy } = chain;
+    const { family, table } = chain;
     const id = `${family} ${table}`;
     const known = tables.get(id) ?? new TableRules(nft, family, table);
     tables.set(id, known);
-    const rulesOf = (wanted: string) => known.of(wanted);
-    const rules = await rulesOf(name);
-    // Gone meanwhile: a firewall is being loaded, and is looked at again in a minute.
-    if (rules === undefined) continue;
-    const packet = { family: family === "ip6" ? "ip6" : "ip", isInbound: hook !== "output" } as const;
-    if ((await verdictOf(rules, policy === "drop", packet, rulesOf)) !== "dropped") continue;
-    sentences.push(
-      `${FIREWALL_DROPS} metadata requests: chain "${name}" of table "${family} ${table}" (${hook}) drops them. Add: nft insert rule ${family} ${table} ${name} ${HOOKS[hook]} "${INTERFACE}" accept`,
-    );
+    for (const place of await placesOf(nft, chain)) {
+      const dropped = await droppedFamilies(chain, place, known);
+      if (dropped.length > 0) sentences.push(sentenceFor(chain, place, dropped));
+    }
   }
   return [...sentences, ...(await ownMetadataService(rtnetlink))];
+}
+
+/** Keys of {@link WAYS}: a chain of a device has as many as it has devices of ours. */
+async function placesOf(
+  nft: Nft,
+  { family, table, name, hook, prio }: BaseChain,
+): Promise<readonly string[]> {
+  if (hook in WAYS) return [hook];
+  const [head = ""] = (await orGone(nft.printChain(family, table, name)))?.match(/ hook .* priority /) ?? [];
+  const devices = new Set(head.split(/[\s",{}=;]+/));
+  return [INTERFACE, PEER]
+    .filter((device) => devices.has(device) && !(device === PEER && hook === "ingress" && prio >= OURS_AT))
+    .map((device) => `${hook} of ${device}`);
+}
+
+async function droppedFamilies(
+  { family, name, policy }: BaseChain,
+  place: string,
+  table: TableRules,
+): Promise<readonly OurPacket["family"][]> {
+  const way = WAYS[place];
+  const rulesOf = (wanted: string) => table.of(wanted);
+  const rules = await rulesOf(name);
+  // Gone meanwhile: a firewall is being loaded, and is looked at again in a minute.
+  if (rules === undefined || way === undefined) return [];
+  const seen: readonly OurPacket["family"][] =
+    family === "ip" || family === "ip6" ? [family] : hostHasIpv6() ? ["ip", "ip6"] : ["ip"];
+  const dropped = new Set<OurPacket["family"]>();
+  for (const one of seen) {
+    for (const tcpFlags of TCP_FLAGS[way.isInbound ? "inbound" : "outbound"]) {
+      const packet = { ...way, family: one, tcpFlags };
+      if ((await verdictOf(rules, policy === "drop", packet, rulesOf)) === "dropped") dropped.add(one);
+    }
+  }
+  return [...dropped];
+}
+
+function sentenceFor(
+  { family, table, name }: BaseChain,
+  place: string,
+  dropped: readonly OurPacket["family"][],
+): string {
+  const { iifname, oifname } = WAYS[place] ?? INBOUND;
+  const match = iifname ? `iifname "${iifname}"` : `oifname "${oifname}"`;
+  const which = `chain "${name}" of table "${family} ${table}" (${place}) drops them. Add: nft insert rule ${family} ${table} ${name} ${match} accept`;
+  if (!dropped.includes("ip")) return `Over IPv6 the host's firewall drops metadata requests: ${which}`;
+  const only = dropped.includes("ip6") ? "" : " over IPv4";
+  return `${FIREWALL_DROPS} metadata requests${only}: ${which}`;
 }
 
 function baseChain(object: unknown): BaseChain | undefined {
   const { chain } = object as { readonly chain?: Readonly<Record<string, unknown>> };
   // Address translation sees tracked connections only, and ours are not.
   if (chain === undefined || chain["table"] === TABLE || chain["type"] === "nat") return undefined;
-  const { family, table, name, hook, policy } = chain as unknown as BaseChain;
-  return ["inet", "ip", "ip6"].includes(family) && hook in HOOKS
-    ? { family, table, name, hook, policy }
-    : undefined;
+  const { family, table, name, hook, policy, prio } = chain as unknown as BaseChain;
+  const isOnDevice = hook === "ingress" || hook === "egress";
+  const isSeen = isOnDevice ? ["inet", "netdev"].includes(family) : ["inet", "ip", "ip6"].includes(family);
+  return isSeen && (isOnDevice || hook in WAYS) ? { family, table, name, hook, policy, prio } : undefined;
+}
+
+/** Undefined where what was asked for is not there any more. */
+async function orGone<T>(asked: Promise<T>): Promise<T | undefined> {
+  try {
+    return await asked;
+  } catch (error) {
+    if (error instanceof DatapathError && error.code === "rejected") return undefined;
+    throw error;
+  }
 }
 
 /** The rules of one foreign table, read as they are wanted. */
@@ -66,6 +135,7 @@ class TableRules {
   readonly #family: string;
   readonly #table: string;
   readonly #chains = new Map<string, readonly unknown[] | undefined>();
+  readonly #resolved = new Set<string>();
   #isWhole = false;
 
   constructor(nft: Nft, family: string, table: string) {
@@ -76,24 +146,44 @@ class TableRules {
 
   /** Of one chain; undefined where it is gone. */
   async of(name: string): Promise<readonly unknown[] | undefined> {
-    if (this.#chains.has(name) || this.#isWhole) return this.#chains.get(name);
-    if (this.#chains.size >= MANY_CHAINS) await this.#readWhole();
-    else this.#chains.set(name, await this.#readChain(name));
-    return this.#chains.get(name);
+    if (this.#resolved.has(name)) return this.#chains.get(name);
+    if (!this.#isWhole && this.#chains.size >= MANY_CHAINS) await this.#readWhole();
+    if (!this.#isWhole)
+      this.#chains.set(name, await orGone(this.#nft.listChain(this.#family, this.#table, name)));
+    this.#resolved.add(name);
+    const rules = this.#chains.get(name);
+    if (rules === undefined) return undefined;
+    const resolved = await Promise.all(rules.map((rule) => this.#withInterfaces(rule)));
+    this.#chains.set(name, resolved);
+    return resolved;
   }
 
-  async #readChain(name: string): Promise<readonly unknown[] | undefined> {
-    try {
-      return await this.#nft.listChain(this.#family, this.#table, name);
-    } catch (error) {
-      if (error instanceof DatapathError && error.code === "rejected") return undefined;
-      throw error;
+  /** A rule with the members in place of a set's name, where it holds interfaces: those are few, addresses may be many. */
+  async #withInterfaces(object: unknown): Promise<unknown> {
+    const { rule } = object as { readonly rule?: { readonly expr?: readonly unknown[] } };
+    if (rule?.expr === undefined || !/"@/.test(JSON.stringify(rule.expr))) return object;
+    const expr = await Promise.all(rule.expr.map((statement) => this.#withMembers(statement)));
+    return { rule: { ...rule, expr } };
+  }
+
+  async #withMembers(statement: unknown): Promise<unknown> {
+    const { match } = (statement ?? {}) as {
+      readonly match?: { readonly left?: { readonly meta?: { readonly key?: string } }; right?: unknown };
+    };
+    const [, name] = /^@(.+)$/.exec(String(match?.right)) ?? [];
+    if (name === undefined || !/^[io]ifname$/.test(match?.left?.meta?.key ?? "")) return statement;
+    const listed = (await orGone(this.#nft.listSet(this.#family, this.#table, name))) ?? [];
+    for (const object of listed) {
+      const { set } = object as { readonly set?: { readonly elem?: unknown } };
+      if (set !== undefined) return { match: { ...match, right: { set: set.elem ?? [] } } };
     }
+    return statement;
   }
 
   async #readWhole(): Promise<void> {
     this.#isWhole = true;
     this.#chains.clear();
+    this.#resolved.clear();
     for (const object of (await this.#nft.listTable(this.#family, this.#table)) ?? []) {
       const { chain, rule } = object as {
         readonly chain?: { name: string };

@@ -237,7 +237,8 @@ function stepsForRange(rtnetlink: Rtnetlink, link: Link, range: string, from: st
 
 const IPV6_SETTINGS = "/proc/sys/net/ipv6/conf";
 
-function hostHasIpv6(): boolean {
+/** Whether the kernel has IPv6 at all. */
+export function hostHasIpv6(): boolean {
   return existsSync(IPV6_SETTINGS);
 }
 

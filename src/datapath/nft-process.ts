@@ -15,6 +15,10 @@ export interface Nft {
   listChains(): Promise<readonly unknown[]>;
   /** The objects of `nft -j list chain`. @throws {DatapathError} */
   listChain(family: string, table: string, name: string): Promise<readonly unknown[]>;
+  /** `nft list chain` as it is for people: nft 1.0 tells the devices of a chain nowhere else. @throws {DatapathError} */
+  printChain(family: string, table: string, name: string): Promise<string>;
+  /** The objects of `nft -j list set`. @throws {DatapathError} */
+  listSet(family: string, table: string, name: string): Promise<readonly unknown[]>;
 }
 
 /** {@link Nft} by processes of their own. */
@@ -46,6 +50,14 @@ export class NftProcess implements Nft {
 
   listChain(family: string, table: string, name: string): Promise<readonly unknown[]> {
     return this.#list(["list", "chain", family, table, name]);
+  }
+
+  printChain(family: string, table: string, name: string): Promise<string> {
+    return this.#run(["list", "chain", family, table, name], "");
+  }
+
+  listSet(family: string, table: string, name: string): Promise<readonly unknown[]> {
+    return this.#list(["list", "set", family, table, name]);
   }
 
   async #list(words: readonly string[]): Promise<readonly unknown[]> {

@@ -117,6 +117,8 @@ export class FakeKernel {
       apply: (script) => this.#call(() => this.#apply(script)),
       listTable: (family, name) => this.#call(() => this.#list(`${family} ${name}`)),
       listChains: () => this.#call(() => []),
+      printChain: () => this.#call(() => ""),
+      listSet: () => this.#call(() => []),
       listChain: (family, table, name) =>
         this.#call(() =>
           (this.#list(`${family} ${table}`) ?? []).filter((object) =>

@@ -1,8 +1,9 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { verdictOf } from "../../src/datapath/firewall-verdict.ts";
+import { numberOf } from "../../src/datapath/link-local.ts";
 import { openDatapath } from "../../src/datapath/open-datapath.ts";
 import { EchoProxy } from "../support/echo-proxy.ts";
-import { type Guest, METADATA_URL, must, TestHost } from "../support/namespace.ts";
+import { type Guest, METADATA_URL, METADATA_URL_V6, must, TestHost } from "../support/namespace.ts";
 
 const host = new TestHost();
 const datapath = openDatapath();
@@ -19,7 +20,8 @@ beforeAll(async () => {
 });
 
 afterEach(async () => {
-  for (const family of ["inet", "ip"]) await must("nft", `add table ${family} fw; delete table ${family} fw`);
+  for (const family of ["inet", "ip", "netdev"])
+    await must("nft", `add table ${family} fw; delete table ${family} fw`);
 });
 
 afterAll(async () => {
@@ -31,6 +33,8 @@ afterAll(async () => {
 
 const INPUT = "{ type filter hook input priority 0; policy accept; }";
 const INPUT_CLOSED = "{ type filter hook input priority 0; policy drop; }";
+const POSTROUTING = "{ type filter hook postrouting priority 0; policy accept; }";
+const OUTPUT = "{ type filter hook output priority 0; policy accept; }";
 const OUTPUT_CLOSED = "{ type filter hook output priority 0; policy drop; }";
 
 /** A chain and its rules, in a table of its own; `ip` where the table is not for both families. */
@@ -41,14 +45,21 @@ const OPEN: readonly (readonly string[])[] = [
   [INPUT_CLOSED, 'iifname "mn-metadata" meta l4proto tcp accept'],
   [INPUT_CLOSED, "tcp dport 9697 accept"],
   [INPUT_CLOSED, "tcp dport { 22, 9000-10000 } accept"],
-  [INPUT_CLOSED, "ip saddr 169.254.0.0/16 accept"],
+  [INPUT_CLOSED, "ip saddr 169.254.0.0/16 accept", "ip6 saddr fd69:fe00::/48 accept"],
+  [INPUT_CLOSED, "tcp flags syn accept", "tcp flags & (fin|syn|rst) == 0 accept", "tcp flags fin accept"],
+  [INPUT_CLOSED, "tcp flags & (syn|ack) == syn accept", "tcp flags ! syn accept"],
+  [INPUT, "tcp flags & (fin|syn|rst|ack) == syn tcp dport 22 drop", "tcp flags & (syn|ack) == syn|ack drop"],
+  [INPUT_CLOSED, "iifname @ours accept"],
+  [INPUT, "iifname != @ours drop"],
+  [POSTROUTING, 'oifname "lo" drop', "tcp sport 80 drop"],
   [INPUT_CLOSED, 'iifname vmap { "lo" : drop, "mn-metadata" : accept }'],
   [INPUT_CLOSED, "ct state vmap { invalid : drop, untracked : accept }"],
   [INPUT_CLOSED, "jump more", "iifname lo accept"],
   [INPUT, "udp dport 9697 drop", "ct state invalid drop", 'iifname "mn-metadata" accept', "drop"],
   [INPUT, 'iifname != "mn-metadata" drop'],
   [OUTPUT_CLOSED, "tcp sport 9697 accept"],
-  [OUTPUT_CLOSED, "ip saddr 169.254.169.254 accept"],
+  [OUTPUT_CLOSED, "meta nfproto ipv4 ip saddr 169.254.169.254 accept", "ip6 saddr fe80::a9fe:a9fe accept"],
+  [OUTPUT, "tcp flags & (fin|syn|rst|ack) == syn drop"],
 ];
 const CLOSED: readonly (readonly string[])[] = [
   [INPUT_CLOSED],
@@ -59,14 +70,44 @@ const CLOSED: readonly (readonly string[])[] = [
   [INPUT, "ct state established,related accept", "iifname lo accept", "reject with icmpx admin-prohibited"],
   [INPUT, "ct state { invalid, untracked } drop"],
   [INPUT, "goto more_closed", "accept"],
-  ["{ type filter hook prerouting priority -500; policy accept; }", "ip daddr 169.254.0.0/16 drop"],
   [OUTPUT_CLOSED, 'oifname "lo" accept'],
+  [INPUT, "tcp flags & (fin|syn|rst|ack) == syn tcp dport != 22 drop"],
+  [INPUT, "tcp flags syn drop"],
+  [INPUT, "tcp flags == syn drop"],
+  [INPUT, "tcp flags { syn, rst } drop"],
+  [INPUT_CLOSED, "tcp flags & (fin|syn|rst|ack) == syn accept"],
+  [INPUT_CLOSED, "iifname @others accept"],
+  [INPUT, "iifname @ours drop"],
+  [OUTPUT, "tcp flags & (syn|ack) == syn|ack drop"],
+  [OUTPUT, "tcp flags syn,ack drop"],
+  [POSTROUTING, 'oifname "mn-metadata" drop'],
+  [POSTROUTING, "tcp sport 9697 drop"],
+];
+/** One family passes, the other one does not. */
+const HALF: readonly (readonly [dropped: "IPv4" | "IPv6", ...chain: string[]])[] = [
+  ["IPv4", "{ type filter hook prerouting priority -500; policy accept; }", "ip daddr 169.254.0.0/16 drop"],
+  ["IPv6", INPUT_CLOSED, "ct state established,related accept", "ip daddr 169.254.169.254 accept"],
+  ["IPv4", INPUT_CLOSED, "meta nfproto ipv6 accept"],
+  ["IPv6", OUTPUT_CLOSED, "ip saddr 169.254.169.254 accept"],
+  ["IPv6", POSTROUTING, "ip6 saddr fe80::/10 drop"],
+];
+/** Chains on an end of our interface. */
+const ON_DEVICE: readonly (readonly [hook: string, device: string, priority: number, rule: string])[] = [
+  ["ingress", "mn-metadata", 0, "tcp dport 9697 drop"],
+  ["egress", "mn-metadata", 0, "tcp sport 9697 drop"],
+  ["ingress", "mn-metadata-p", -600, "tcp flags & (syn|ack) == syn|ack drop"],
+  ["egress", "mn-metadata-p", 0, "tcp flags & (syn|ack) == syn drop"],
 ];
 
 async function load([hook = "", ...rules]: readonly string[]): Promise<void> {
   const jumps = ["add chain inet fw more", "add rule inet fw more tcp dport 9690-9699 accept"];
   const closed = ["add chain inet fw more_closed", "add rule inet fw more_closed tcp dport 9697 reject"];
+  const sets = [
+    'add set inet fw ours { type ifname; flags interval; elements = { "lo", "mn-*" }; }',
+    'add set inet fw others { type ifname; elements = { "lo", "eth0" }; }',
+  ];
   const lines = [
+    ...sets,
     ...jumps,
     ...closed,
     `add chain inet fw c ${hook}`,
@@ -75,26 +116,74 @@ async function load([hook = "", ...rules]: readonly string[]): Promise<void> {
   await must("nft", ["add table inet fw", ...lines].join("; "));
 }
 
+/** Holds what a guest gets to what is said. */
+async function expectServed(...families: readonly ("IPv4" | "IPv6")[]): Promise<void> {
+  const fetch = (family: "IPv4" | "IPv6", url: string) =>
+    guest.fetch(url, "-m", families.includes(family) ? "2" : "1");
+  const [over4, over6] = await Promise.all([fetch("IPv4", METADATA_URL), fetch("IPv6", METADATA_URL_V6)]);
+  expect([numberOf(over4), numberOf(over6)]).toEqual([
+    families.includes("IPv4") ? 1 : undefined,
+    families.includes("IPv6") ? 1 : undefined,
+  ]);
+}
+
 describe("what is said of the host's firewall is what becomes of a request", () => {
   test.each(OPEN)("nothing where it passes: %s %s %s", async (...chain) => {
     await load(chain.filter(Boolean));
-    expect(await guest.fetch(METADATA_URL, "-m", "2")).toBe("169.254.0.1");
+    await expectServed("IPv4", "IPv6");
     expect(await datapath.inspectHostFirewall()).toEqual([]);
   });
 
   test.each(CLOSED)("the rule that is missing where it does not: %s %s %s", async (...chain) => {
     await load(chain.filter(Boolean));
-    expect(await guest.fetch(METADATA_URL, "-m", "1")).not.toBe("169.254.0.1");
+    await expectServed();
     const [sentence = ""] = await datapath.inspectHostFirewall();
+    expect(sentence).toMatch(/^The host's firewall drops metadata requests: /);
     const [, remedy = ""] = /chain "c" of table "inet fw" .* Add: nft (.*)$/.exec(sentence) ?? [];
     await must("nft", remedy);
     expect(await datapath.inspectHostFirewall()).toEqual([]);
-    expect(await guest.fetch(METADATA_URL, "-m", "2")).toBe("169.254.0.1");
+    await expectServed("IPv4", "IPv6");
   });
+
+  test.each(HALF)("that only %s does not pass: %s %s %s", async (dropped, ...chain) => {
+    await load(chain.filter(Boolean));
+    await expectServed(dropped === "IPv4" ? "IPv6" : "IPv4");
+    const [sentence = "", ...others] = await datapath.inspectHostFirewall();
+    expect(sentence).toMatch(dropped === "IPv4" ? /^The host's .* over IPv4: / : /^Over IPv6 the host's /);
+    expect(others).toEqual([]);
+    const [, remedy = ""] = /chain "c" of table "inet fw" .* Add: nft (.*)$/.exec(sentence) ?? [];
+    await must("nft", remedy);
+    expect(await datapath.inspectHostFirewall()).toEqual([]);
+    await expectServed("IPv4", "IPv6");
+  });
+
+  test.each(ON_DEVICE)(
+    "the chain on one of our devices: %s of %s at %i, %s",
+    async (hook, device, at, rule) => {
+      const form = `{ type filter hook ${hook} device "${device}" priority ${at}; policy accept; }`;
+      const elsewhere = form.replace(device, guest.interfaceName);
+      const chains = [`add chain netdev fw c ${form}`, `add chain netdev fw other ${elsewhere}`];
+      await must("nft", ["add table netdev fw", ...chains, `add rule netdev fw c ${rule}`].join("; "));
+      await expectServed();
+      const [sentence = "", ...others] = await datapath.inspectHostFirewall();
+      expect(others).toEqual([]);
+      expect(sentence).toContain(`chain "c" of table "netdev fw" (${hook} of ${device})`);
+      const [, remedy = ""] = / Add: nft (.*)$/.exec(sentence) ?? [];
+      await must("nft", remedy);
+      expect(await datapath.inspectHostFirewall()).toEqual([]);
+      await expectServed("IPv4", "IPv6");
+    },
+  );
 
   test("what nft has no words for may hold or not, and hides nothing else", async () => {
     const nothing = { kind: "drop", expr: [{ xt: null }, { counter: null }, { accept: null }] };
-    const packet = { family: "ip", isInbound: true } as const;
+    const packet = {
+      family: "ip",
+      isInbound: true,
+      iifname: "mn-metadata",
+      oifname: "",
+      tcpFlags: ["syn"],
+    } as const;
     const none = async () => undefined;
     expect(await verdictOf([{ rule: nothing }], true, packet, none)).toBe("unknown");
     expect(await verdictOf([{ rule: { expr: [{ xt: null }, { drop: null }] } }], true, packet, none)).toBe(

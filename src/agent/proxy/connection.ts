@@ -99,7 +99,7 @@ export class Connection implements SharedConnection, ConversationHandler {
 
   /**
    * Whose connection it is *now*. A connection whose tenure has ended, or whose address has become another
-   * port's, is destroyed: what comes out of it was meant for somebody else.
+   * port's, is reset: what comes out of it was meant for somebody else.
    */
   guest(): Guest | undefined {
     if (this.#version === this.#register.version && this.#guest?.ended !== true) return this.#guest;
@@ -108,13 +108,13 @@ export class Connection implements SharedConnection, ConversationHandler {
     const before = this.#guest;
     if (before !== undefined && (before.ended || tenure?.portId !== before.tenure.portId)) {
       this.#guest = undefined;
-      this.socket.destroy();
+      this.socket.resetAndDestroy();
       return undefined;
     }
     if (tenure === undefined || tenure === before?.tenure) return before;
     const guest = this.#register.guestOf(tenure);
     if (guest.ended) {
-      this.socket.destroy();
+      this.socket.resetAndDestroy();
       return undefined;
     }
     this.#guest = guest;
@@ -135,6 +135,10 @@ export class Connection implements SharedConnection, ConversationHandler {
 
   belongsTo(tenure: Tenure): boolean {
     return this.#guest?.tenure === tenure || this.#register.tenureOf(this.peerAddress) === tenure;
+  }
+
+  cut(): void {
+    this.conversation.cut();
   }
 
   /** Whether an answer is waiting to be read and none of it has been for that long. */

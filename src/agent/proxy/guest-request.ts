@@ -188,7 +188,7 @@ export class GuestRequest implements Waiter {
   }
 
   part(chunk: Buffer): boolean {
-    if (this.#done) return true;
+    if (!this.#mayAnswer()) return true;
     const isWanted = this.#reply.part(chunk);
     // While the guest reads, nova is not waited for; a guest that does not is the connection's to end.
     if (isWanted) this.#novaHasTime();
@@ -197,7 +197,7 @@ export class GuestRequest implements Waiter {
   }
 
   finish(): void {
-    if (this.#done || !this.#mayAnswer()) return;
+    if (!this.#mayAnswer()) return;
     this.#reply.end();
     this.#settle(this.#status);
   }
@@ -253,9 +253,11 @@ export class GuestRequest implements Waiter {
     return this.#collector;
   }
 
-  /** Nova itself fetches some documents, and is given its time; everything else is waited for as long as usual. */
+  /** Nova itself fetches some documents, and is given its time; and what waits for the guest to read is not nova's delay. */
   #mayTakeLonger({ isAtNova }: Joinable): boolean {
-    if (!isAtNova || !isSlowDocument(this.path)) return false;
+    const isGuestsDelay = !isAtNova && this.connection.share.readsTooLittle;
+    if (isGuestsDelay) this.#novaHasTime();
+    if (!isAtNova || !isSlowDocument(this.path)) return isGuestsDelay;
     return performance.now() < this.startedAt + this.#desk.context.settings.slowDocumentMs;
   }
 
@@ -317,8 +319,8 @@ export class GuestRequest implements Waiter {
     if (this.#done) return false;
     const now = this.connection.guest();
     if (now?.isSameAs(this.guest) === true) return true;
-    this.connection.socket.destroy();
-    this.#settle(0);
+    this.connection.socket.resetAndDestroy();
+    this.abandon();
     return false;
   }
 

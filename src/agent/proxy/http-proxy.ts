@@ -3,7 +3,7 @@ import type { Logger } from "../log.ts";
 import type { Tenure, TenureLookup } from "../ports/tenure.ts";
 import { Complaints } from "./complaints.ts";
 import { Connection, type Register } from "./connection.ts";
-import { Connections } from "./connections.ts";
+import { Connections, leastDeserving } from "./connections.ts";
 import type { FlightContext, Timed } from "./flight-context.ts";
 import { Guest } from "./guest.ts";
 import { type Desk, GuestRequest } from "./guest-request.ts";
@@ -131,9 +131,9 @@ class HttpProxy implements MetadataProxy, Desk, Register {
     );
     const deadline = performance.now() + drainMs;
     while (this.#connections.inFlight > 0 && performance.now() < deadline) await oneTick();
-    for (const { socket } of this.#connections.list()) {
-      if (socket.writableLength > 0 && performance.now() < deadline) socket.destroySoon();
-      else socket.destroy();
+    for (const { conversation } of this.#connections.list()) {
+      if (performance.now() < deadline) conversation.leave();
+      else conversation.cut();
     }
     const cut = setTimeout(() => this.#cutAll(), Math.max(0, deadline - performance.now()));
     await Promise.all(closed);
@@ -211,7 +211,7 @@ class HttpProxy implements MetadataProxy, Desk, Register {
 
   /** Whoever has not read its answer by now. */
   #cutAll(): void {
-    for (const { socket } of this.#connections.list()) socket.destroy();
+    for (const connection of this.#connections.list()) connection.cut();
   }
 
   #connected(socket: Socket): void {
@@ -264,14 +264,9 @@ class HttpProxy implements MetadataProxy, Desk, Register {
     else if (isIdle && socket.writableLength === 0) socket.destroySoon();
   }
 
-  /** Makes room by ending the oldest connection that asks nothing: the newest may be the one that matters. */
   #evict(share: PortShare | undefined): void {
-    for (const connection of share?.connections ?? []) {
-      if (connection.pending.length > 0) continue;
-      this.count("evictedConnections");
-      connection.socket.destroy();
-      return;
-    }
+    this.count("evictedConnections");
+    if (share !== undefined) leastDeserving(share)?.cut();
   }
 
   #largestShare(): PortShare | undefined {

@@ -27,6 +27,7 @@ export interface Delayable {
 export interface SharedConnection {
   readonly socket: Socket;
   readonly pending: readonly unknown[];
+  cut(): void;
 }
 
 /** All that one port uses of the proxy, over all its addresses: what its limits are held against. */

@@ -1,6 +1,6 @@
 import type { Socket } from "node:net";
 import { describe, expect, it } from "vitest";
-import { RawGuest, settingsFor, startLab, until } from "./lab.ts";
+import { type Lab, RawGuest, settingsFor, startLab, until } from "./lab.ts";
 import { RawNova } from "./raw-nova.ts";
 
 const get = (path: string, more = "") => `GET ${path} HTTP/1.1\r\nHost: x\r\n${more}\r\n`;
@@ -24,11 +24,11 @@ async function readSlowly(raw: RawGuest, bytesPerSecond: number, isEnough: () =>
 }
 
 /** Waits until something has not changed for a while. */
-async function untilStill(value: () => number): Promise<void> {
+async function untilStill(value: () => number, forMs: number): Promise<void> {
   let [seen, since] = [value(), performance.now()];
   await until(() => {
     if (value() !== seen) [seen, since] = [value(), performance.now()];
-    return performance.now() - since > 1_000;
+    return performance.now() - since > forMs;
   }, 30_000);
 }
 
@@ -74,14 +74,15 @@ describe.concurrent("a guest that reads nothing", () => {
   it("is asked no more for, until it reads", { timeout: 60_000 }, async () => {
     await using nova = await novaGiving(250_000);
     await using lab = await startLab();
-    lab.proxy.reconfigure(settingsFor([nova.url], { holdMs: 30_000 }));
+    lab.proxy.reconfigure(settingsFor([nova.url], { holdMs: 4_000 }));
     const raws = await Promise.all(Array.from({ length: 6 }, () => RawGuest.connect(lab, 1)));
     for (const [k, raw] of raws.entries()) {
       raw.socket.pause();
       raw.send(Array.from({ length: 64 }, (_, at) => get(`/${k}/${at}`)).join(""));
     }
     await until(() => lab.proxy.status().inFlight > 0);
-    await untilStill(() => nova.requests.length);
+    // For longer than nova has: what waits for the guest to read is not refused.
+    await untilStill(() => nova.requests.length, 5_000);
     expect(lab.proxy.status().inFlight).toBeGreaterThan(0);
     const asked = nova.requests.length;
     expect(asked).toBeLessThan(6 * 64);
@@ -152,6 +153,80 @@ describe.concurrent("the last answer of a connection", () => {
     expect(lab.proxy.status().inFlight).toBe(0);
     raw.close();
     await closed;
+  });
+});
+
+describe.concurrent("an answer that tells no length and is cut", () => {
+  const OTHER = "dddddddd-0000-4000-8000-000000000001";
+  it.each<[string, (lab: Lab) => unknown]>([
+    ["at the end of the drain", ({ proxy }) => proxy.close(100)],
+    ["when the row becomes another port's", ({ tenures }) => tenures.set(1, { portId: OTHER })],
+    ["when the row becomes another instance's", ({ tenures }) => tenures.set(1, { instanceId: OTHER })],
+  ])("is never taken for the whole: %s", async (_, cut) => {
+    let stream: Socket | undefined;
+    await using nova = await RawNova.start((socket) => {
+      stream = socket;
+      socket.write(`HTTP/1.1 200 OK\r\n\r\n${"a".repeat(400_000)}`);
+    });
+    await using lab = await startLab();
+    lab.proxy.reconfigure(settingsFor([nova.url], { holdMs: 20_000 }));
+    const raw = await RawGuest.connect(lab, 1);
+    raw.send("GET /a HTTP/1.0\r\n\r\n");
+    await until(() => raw.received.length > 400_000);
+    const before = raw.received.length;
+    await cut(lab);
+    stream?.end("b".repeat(1_000));
+    await until(() => raw.state !== "open");
+    expect(raw.state).toBe("rst");
+    expect(raw.received.length).toBe(before);
+  });
+});
+
+describe("the thousandth connection of a guest", () => {
+  it("does not end those over which answers are going out", { timeout: 60_000 }, async () => {
+    await using nova = await novaGiving(250_000);
+    await using lab = await startLab();
+    lab.proxy.reconfigure(settingsFor([nova.url], { holdMs: 20_000 }));
+    const slow = await RawGuest.connect(lab, 1);
+    slow.socket.pause();
+    slow.send(Array.from({ length: 60 }, (_, at) => get(`/${at}`)).join(""));
+    await until(() => nova.requests.length === 60 && lab.proxy.status().inFlight === 0);
+    const others = await Promise.all(Array.from({ length: 1_030 }, () => RawGuest.connect(lab, 1)));
+    await until(() => lab.proxy.status().counters["evictedConnections"] === 7);
+    slow.socket.resume();
+    await until(() => slow.state !== "open" || slow.received.length > 60 * 250_000, 20_000);
+    expect(slow.statuses).toEqual(Array.from({ length: 60 }, () => 200));
+    for (const raw of [slow, ...others]) raw.close();
+  });
+
+  it("ends the one that reads least where all others are asking, and where all are, itself", async () => {
+    const asked: Socket[] = [];
+    await using nova = await RawNova.start((socket, request) => {
+      if (request.includes("/same")) asked.push(socket);
+      else socket.write(`HTTP/1.1 200 OK\r\nContent-Length: 250000\r\n\r\n${"a".repeat(250_000)}`);
+    });
+    await using lab = await startLab();
+    lab.proxy.reconfigure(settingsFor([nova.url], { holdMs: 20_000 }));
+    const slow = await RawGuest.connect(lab, 1);
+    slow.socket.pause();
+    slow.send(Array.from({ length: 60 }, (_, at) => get(`/${at}`)).join(""));
+    await until(() => nova.requests.length === 60 && lab.proxy.status().inFlight === 0);
+    const raws = await Promise.all(Array.from({ length: 1_023 }, () => RawGuest.connect(lab, 1)));
+    for (const raw of raws) raw.send(get("/same"));
+    await until(() => lab.proxy.status().inFlight === 1_023);
+    const last = await RawGuest.connect(lab, 1);
+    last.send(get("/same"));
+    await until(() => lab.proxy.status().counters["evictedConnections"] === 1);
+    slow.socket.resume();
+    await until(() => slow.state !== "open");
+    expect(slow.received.length).toBeLessThan(60 * 250_000);
+    await until(() => lab.proxy.status().inFlight === 1_024);
+    const late = await RawGuest.connect(lab, 1);
+    await until(() => late.state !== "open");
+    for (const socket of asked) socket.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    await until(() => [last, ...raws].every(({ statuses }) => statuses.length === 1));
+    expect(lab.proxy.status().connections).toBe(1_024);
+    for (const raw of [last, ...raws]) raw.close();
   });
 });
 

@@ -102,6 +102,19 @@ export class Conversation implements RequestEvents, Outlet {
     reply.whole(head, body);
   }
 
+  /** Ends it now: by a reset where the guest could take what it got of an answer for the whole. */
+  cut(): void {
+    if (this.socket.writableLength > 0 || this.#replies[0]?.hasBegun === true) this.socket.resetAndDestroy();
+    else this.socket.destroy();
+  }
+
+  /** Ends it when what has been written is out. */
+  leave(): void {
+    this.#mayAskMore = false;
+    if (this.socket.writableLength > 0) this.#hangUp();
+    else if (this.#readAtFarewell === undefined) this.socket.destroy();
+  }
+
   requestBegan(): void {
     this.#since = performance.now();
   }
@@ -234,6 +247,7 @@ export class Conversation implements RequestEvents, Outlet {
    */
   #hangUp(isQuiet = false): void {
     const { socket } = this;
+    if (this.#readAtFarewell !== undefined) return;
     // What went out at once has arrived before any reset would, and this is half the cost of an orderly farewell.
     if (isQuiet && this.#written <= AT_ONCE_BYTES && socket.writableLength === 0) {
       socket.destroy();

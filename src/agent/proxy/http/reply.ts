@@ -24,6 +24,8 @@ export class Reply {
   keepsAlive: boolean;
   /** Whether nothing more of its request can be on its way. */
   isRequestOver = false;
+  /** Whether it is of a kind that comes in parts, and the first has been written, if only before its turn. */
+  hasBegun = false;
   isEnded = false;
   /** Called when more is wanted after {@link part} gave false. */
   onDrain: (() => void) | undefined;
@@ -78,6 +80,7 @@ export class Reply {
   /** The head of an answer whose body follows in parts. @returns As {@link whole}. */
   begin(head: AnswerHead): boolean {
     if (head.lines === undefined) return false;
+    this.hasBegun = true;
     this.#isChunked = !head.tellsLength && this.#isHttp11;
     if (!head.tellsLength && !this.#isHttp11) this.keepsAlive = false;
     const framing = this.#isChunked ? "Transfer-Encoding: chunked\r\n" : "";

@@ -150,6 +150,8 @@ export class UndiciLine implements Line, Dispatcher.DispatchHandler {
   /** undici takes what comes by `read()` alone; what has a size is node's own. */
   #filter(socket: Socket): void {
     const read = socket.read.bind(socket);
+    // Also where undici has connected anew for the same ask, since the connection from before was gone.
+    this.#start.expect();
     socket.read = (size?: number): Buffer | null => {
       if (size !== undefined) return read(size);
       for (let piece: Buffer | null = read(); piece !== null; piece = read()) {

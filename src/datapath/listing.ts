@@ -13,7 +13,7 @@ import {
 } from "./fact.ts";
 import { NUMBER_COUNT, numberOf } from "./link-local.ts";
 import type { Identity, Plumbing } from "./plumbing.ts";
-import { portRulesLike, sharedRulesStand } from "./rule-model.ts";
+import { portRuleCount, portRulesLike, sharedRulesStand } from "./rule-model.ts";
 
 /** Our part of the kernel's ruleset, read back, with what follows from it at hand: thousands of ports change one at a time. */
 export interface Ruleset {
@@ -58,19 +58,28 @@ export function readListing(objects: readonly unknown[]): Ruleset {
   const facts = new Map<string, Fact>(elements.map((element) => [factId(element), element]));
   const rulesOf = (id: string) => chains.get(id)?.rules;
   const isLikeModel = portRulesLike(rulesOf);
+  const [alike, unlike]: [PortChain[], PortChain[]] = [[], []];
   let strangers = 0;
   for (const [id, chain] of chains) {
     if (SHARED_CHAINS.has(id)) continue;
-    const fact = portChainOf(chain, facts, isLikeModel);
+    const fact = portChainOf(chain, facts);
     if (fact === undefined) strangers += 1;
-    else facts.set(factId(fact), fact);
+    else if (fact.ifindex === 0 || isLikeModel(chain.rules, fact)) alike.push(fact);
+    else unlike.push(fact);
   }
+  // Where most of a kind are not like the model, it is the model that somebody changed.
+  const modelStands = [true, false].every((kind) => {
+    const countOf = (ports: readonly PortChain[]) => ports.filter((port) => port.isIpv6Only === kind).length;
+    return countOf(unlike) <= countOf(alike);
+  });
+  const ofPorts = [...alike, ...unlike.map((fact) => (modelStands ? { ...fact, ifindex: 0 } : fact))];
+  for (const fact of ofPorts) facts.set(factId(fact), fact);
   const hooked = [...SHARED_CHAINS].every(([id, { hook, policy }]) => {
     const chain = chains.get(id);
     return chain !== undefined && chain.hook === hook && chain.policy === policy;
   });
   const delivers = forwardsTo(chains.get(`netdev ${DELIVER}`)?.rules[0]) === PEER;
-  const stands = hooked && delivers && strangers === 0 && sharedRulesStand(rulesOf);
+  const stands = hooked && modelStands && delivers && strangers === 0 && sharedRulesStand(rulesOf);
   const baseIntact = stands && BASE_MAPS.every((name) => maps.has(name));
   const { byPort, isClear } = factsByPort(facts);
   const whole = new Map<string, Plumbing>();
@@ -93,11 +102,7 @@ interface ListedChain {
 type Json = Readonly<Record<string, unknown>>;
 
 /** A damaged chain of a port is given ifindex 0, so that it is what nobody wants and gets replaced. */
-function portChainOf(
-  chain: ListedChain,
-  facts: ReadonlyMap<string, Fact>,
-  isLikeModel: ReturnType<typeof portRulesLike>,
-): PortChain | undefined {
+function portChainOf(chain: ListedChain, facts: ReadonlyMap<string, Fact>): PortChain | undefined {
   if (!chain.name.startsWith(PORT_CHAIN_PREFIX)) return undefined;
   const portId = chain.name.slice(PORT_CHAIN_PREFIX.length);
   const last = chain.rules.at(-1);
@@ -110,7 +115,7 @@ function portChainOf(
     chain.policy === "accept" &&
     twinOf >= 1 &&
     twinOf <= NUMBER_COUNT &&
-    isLikeModel(chain.rules, { ifindex, twinOf, isIpv6Only });
+    chain.rules.length === portRuleCount(isIpv6Only);
   return {
     kind: "chain",
     portId,

@@ -16,11 +16,11 @@ export type RulesOf = (chainId: string) => readonly ListedRule[] | undefined;
 export function sharedRulesStand(rulesOf: RulesOf): boolean {
   const at = new Map<string, number>();
   for (const [id, { family, ruleCount }] of SHARED_CHAINS) {
-    if (id === `${family} ${MODEL}`) continue;
     const [rules, model] = [rulesOf(id), rulesOf(`${family} ${MODEL}`)];
+    if (rules?.length !== ruleCount || model === undefined) return false;
+    if (rules === model) continue;
     const first = at.get(family) ?? 0;
     at.set(family, first + ruleCount);
-    if (rules?.length !== ruleCount || model === undefined) return false;
     if (!rules.every((rule, index) => likeness(model[first + index]?.expr)(rule.expr, MODEL_PORT)))
       return false;
   }
@@ -40,21 +40,29 @@ const [ANY_IPV4_FROM, ANY_IPV4_TO] = [
 /**
  * Looks at a listing's model of a port's chain.
  *
- * @returns Tells whether the rules of one port's chain are like that, but for the port's own numbers.
+ * @returns Tells whether the rules of one port's chain, if as many, are like that but for the port's own numbers.
  */
 export function portRulesLike(rulesOf: RulesOf): (rules: readonly ListedRule[], port: PortRules) => boolean {
-  const any = (rulesOf(`netdev ${MODEL}`) ?? []).slice(-PORT_RULE_COUNT);
-  const printed = JSON.stringify(any.map(({ expr }) => expr));
-  // Where nft has other words for them, which values are the port's cannot be told: the number of rules then says all.
+  const model = rulesOf(`netdev ${MODEL}`) ?? [];
+  // Another version's table has none, or another one; its ports are known by the number of their rules.
+  const isWhole = model.length === SHARED_CHAINS.get(`netdev ${MODEL}`)?.ruleCount;
+  const ofPort = isWhole ? model.slice(-PORT_RULE_COUNT) : [];
+  const printed = JSON.stringify(ofPort.map(({ expr }) => expr));
+  // Where nft has other words for what is the port's own, only the form of rules is compared.
   const isReadable = [MODEL_TWIN, MODEL_ADDRESS, String(MODEL_PORT.ifindex)].every((text) =>
     printed.includes(text),
   );
-  const forAny = any.map(({ expr }) => (isReadable ? likeness(expr) : () => true));
+  const forAny = ofPort.map(({ expr }) => likeness(expr, isReadable ? leafLikeness : anyLeaf));
   const plain = forAny.filter((_, at) => at < ANY_IPV4_FROM || at >= ANY_IPV4_TO);
   return (rules, port) => {
-    const model = port.isIpv6Only ? forAny : plain;
-    return rules.length === model.length && rules.every(({ expr }, at) => model[at]?.(expr, port) === true);
+    const likenesses = port.isIpv6Only ? forAny : plain;
+    return !isWhole || rules.every(({ expr }, at) => likenesses[at]?.(expr, port) === true);
   };
+}
+
+/** How many rules a port's chain has. */
+export function portRuleCount(isIpv6Only: boolean): number {
+  return PORT_RULE_COUNT - (isIpv6Only ? 0 : ANY_IPV4_TO - ANY_IPV4_FROM);
 }
 
 /** How a number shows in rules: the words of its IPv6 prefix, which may have others behind them, and its address. */
@@ -68,13 +76,13 @@ const [MODEL_TWIN, MODEL_ADDRESS] = textsOf(MODEL_PORT.twinOf);
 type Likeness = (other: unknown, port: PortRules) => boolean;
 
 /** Made once of each part of the model, and asked for every port. */
-function likeness(model: unknown): Likeness {
-  if (!isBranch(model)) return leafLikeness(model);
+function likeness(model: unknown, ofLeaf: (leaf: unknown) => Likeness = leafLikeness): Likeness {
+  if (!isBranch(model)) return ofLeaf(model);
   const keys = Object.keys(model);
   // What has been counted is no part of a rule, and the members of a set have no order.
   const parts = keys
     .filter((key) => key !== "counter")
-    .map((key) => [key, key === "set" ? setLikeness(model[key]) : likeness(model[key])] as const);
+    .map((key) => [key, key === "set" ? setLikeness(model[key]) : likeness(model[key], ofLeaf)] as const);
   const isArray = Array.isArray(model);
   return (other, port) =>
     isBranch(other) &&
@@ -82,6 +90,10 @@ function likeness(model: unknown): Likeness {
     Object.keys(other).length === keys.length &&
     parts.every(([key, isLike]) => isLike(other[key], port)) &&
     (parts.length === keys.length || "counter" in other);
+}
+
+function anyLeaf(): Likeness {
+  return (other) => !isBranch(other);
 }
 
 function leafLikeness(model: unknown): Likeness {

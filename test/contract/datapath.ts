@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { SHARED_CHAINS } from "../../src/datapath/base-ruleset.ts";
 import type { Datapath } from "../../src/datapath/datapath.ts";
 import type { Identity, Plumbing } from "../../src/datapath/plumbing.ts";
 
@@ -239,6 +240,10 @@ export function describeDatapath(name: string, makeWorld: () => Promise<World>):
       ["netdev", "from_guest", 2, "ip6 daddr { fe80::a9fe:a9fe, ff02::2 } goto to_proxy6"],
       ["netdev", "deliver", 0, 'fwd to "ct1"'],
       ["netdev", "model", 3, "accept"],
+      ["netdev", "model", LAST_OF_MODEL, "accept"],
+      ["netdev", "model", LAST_OF_MODEL - 1, "accept"],
+      // Of a kind of ports that fewer are of.
+      ["netdev", "model", LAST_OF_MODEL - 2, "accept"],
       ["inet", "to_proxy", 2, "accept"],
       ["arp", "host_stays_silent", 0, "accept"],
       ["netdev", PORT_1, 0, "accept"],
@@ -253,12 +258,18 @@ export function describeDatapath(name: string, makeWorld: () => Promise<World>):
     ] as const)(
       "a rule of %s %s (%i) that is another one is seen by whoever comes, and put right",
       async (family, chain, at, rule) => {
-        const want = [await port(1, [1, "10.0.0.3"]), await port(2, [2, "fd00::4"])];
+        const want = [
+          await port(1, [1, "10.0.0.3"]),
+          await port(2, [2, "fd00::4"]),
+          await port(3, [3, "10.0.0.5"]),
+        ];
         await datapath.sync(want, "exact");
         await world.replaceRule(family, chain, at, rule);
         const fresh = world.open();
         const { ports, baseIntact } = await fresh.observe();
         expect(baseIntact && ports.length === want.length).toBe(false);
+        // Whatever becomes of the shared part, guests that are served are adopted.
+        if (!chain.startsWith("port-")) expect(sorted(ports)).toEqual(sorted(want));
         expect(await fresh.plan(want, "exact")).not.toBe("# nothing to do\n");
         const { failed, repairedBase, replaced } = await fresh.sync(want, "exact");
         expect([failed, repairedBase || replaced.length > 0]).toEqual([[], true]);
@@ -290,6 +301,8 @@ export function describeDatapath(name: string, makeWorld: () => Promise<World>):
     });
   });
 }
+
+const LAST_OF_MODEL = (SHARED_CHAINS.get("netdev model")?.ruleCount ?? 0) - 1;
 
 /** What a port may have, and what it may become. */
 const KINDS: readonly (readonly [string, readonly Identity[]])[] = [

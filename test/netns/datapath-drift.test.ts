@@ -89,4 +89,14 @@ describe("where others change rules all the time", () => {
       expect(repairs).toBe(2);
     },
   );
+
+  test("ports of a version without our model are adopted, and stay when the tables are made anew", async () => {
+    await must("nft", "delete", "chain", "netdev", "mn_metadata", "model");
+    const next = openDatapath();
+    expect(await next.observe()).toEqual({ ports: want, baseIntact: false });
+    expect(await next.sync([], "add-only")).toMatchObject({ failed: [], repairedBase: true });
+    expect(await next.observe()).toEqual({ ports: want, baseIntact: true });
+    await next.close();
+    expect(await guest.fetch(METADATA_URL)).toBe(linkLocalOf(1));
+  });
 });

@@ -18,6 +18,8 @@ export const INTERFACE = "mn-metadata";
 export const PEER = "mn-metadata-p";
 /** Of {@link INTERFACE}, and what guests are told by ARP and NDP. Locally administered; the tail is 169.254. */
 export const INTERFACE_MAC = "02:a9:fe:a9:fe:01";
+/** Of {@link PEER}: what is left of the pair where somebody moved one end away is known by it. */
+export const PEER_MAC = "02:a9:fe:a9:fe:02";
 /** Name of our table in each of {@link TABLE_FAMILIES}. */
 export const TABLE = "mn_metadata";
 /** `netdev` rewrites, `inet` and `arp` guard. */

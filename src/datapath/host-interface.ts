@@ -1,5 +1,5 @@
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
-import { INTERFACE, INTERFACE_MAC, PEER } from "./base-ruleset.ts";
+import { INTERFACE, INTERFACE_MAC, PEER, PEER_MAC } from "./base-ruleset.ts";
 import { DatapathError } from "./error.ts";
 import type { Link } from "./link.ts";
 import {
@@ -85,10 +85,14 @@ function arePair(link: Link, peer: Link): boolean {
 /** Whoever took one of our names has neither our MAC nor the other name; ours may have lost one of the two. */
 async function isOurs(rtnetlink: Rtnetlink, link: Link): Promise<boolean> {
   if (link.linkKind !== "veth") return false;
-  if (link.mac === INTERFACE_MAC) return true;
+  if (hasOurMac(link)) return true;
   const other = link.otherEnd === 0 ? undefined : await rtnetlink.linkAt(link.otherEnd);
   if (other === undefined) return false;
-  return other.mac === INTERFACE_MAC || [link.name, other.name].sort().join() === [INTERFACE, PEER].join();
+  return hasOurMac(other) || [link.name, other.name].sort().join() === [INTERFACE, PEER].join();
+}
+
+function hasOurMac({ mac }: Link): boolean {
+  return mac === INTERFACE_MAC || mac === PEER_MAC;
 }
 
 async function remake(
@@ -126,13 +130,14 @@ function stepsForLinks(rtnetlink: Rtnetlink, link: Link, peer: Link): readonly H
   const enslaved = [link, peer].find(({ master }) => master !== 0);
   if (enslaved !== undefined) return [freeing(rtnetlink, enslaved, link, peer)];
   const steps: HostStep[] = [];
-  if (!peer.up || peer.mtu !== MTU) {
+  if (!peer.up || peer.mac !== PEER_MAC || peer.mtu !== MTU) {
     steps.push({
-      text: `ip link set ${PEER} mtu ${MTU} up`,
+      text: `ip link set ${PEER} address ${PEER_MAC} mtu ${MTU} up`,
       isIpv6: false,
       make: async () => {
         tryIpv6(PEER, "addr_gen_mode", "1");
-        await rtnetlink.setUp(peer.ifindex, { noArp: false, mtu: MTU });
+        const mac = peer.mac === PEER_MAC ? {} : { mac: PEER_MAC };
+        await rtnetlink.setUp(peer.ifindex, { noArp: false, mtu: MTU, ...mac });
       },
     });
   }

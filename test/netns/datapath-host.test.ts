@@ -184,6 +184,16 @@ describe("an interface of somebody else's by one of our names", () => {
   });
 });
 
+test.each(["mn-metadata", "mn-metadata-p"])(
+  "%s is made anew where somebody moved it to another namespace",
+  async (end) => {
+    await datapath.sync(want, "exact");
+    await must("ip", "link", "set", end, "netns", stranger.namespace);
+    expect(await datapath.sync(want, "exact")).toMatchObject({ failed: [], repairedBase: true });
+    expect((await datapath.observe()).baseIntact).toBe(true);
+  },
+);
+
 describe("a host on which IPv6 cannot be had", () => {
   const damages: readonly (readonly [what: string, reason: string, damage: string, cure: string])[] = [
     [

@@ -81,7 +81,7 @@ export class Connection implements SharedConnection, ConversationHandler {
 
   unsent(bytes: number): void {
     const isLess = bytes < this.#unsent;
-    this.share.unsentBytes += bytes - this.#unsent;
+    this.share.addUnsent(bytes - this.#unsent);
     this.#unsent = bytes;
     if (isLess) this.#register.roomMade(this.share);
   }
@@ -155,8 +155,8 @@ export class Connection implements SharedConnection, ConversationHandler {
   #join(share: PortShare): void {
     if (share === this.share) return;
     removeFrom(this.share.connections, this);
-    this.share.unsentBytes -= this.#unsent;
-    share.unsentBytes += this.#unsent;
+    this.share.addUnsent(-this.#unsent);
+    share.addUnsent(this.#unsent);
     this.share = share;
     share.connections.push(this);
   }

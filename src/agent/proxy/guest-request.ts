@@ -241,24 +241,24 @@ export class GuestRequest implements Waiter {
     if (isHopeless(announced, expectsContinue)) return this.refuse(413, TOO_LARGE, true);
     if (expectsContinue) this.#reply.writeContinue();
     this.#collector = new BodyCollector(this.#share, (outcome) => {
-      if (outcome.kind === "too-large") {
-        this.refuse(413, TOO_LARGE, !outcome.isRead);
-      } else if (outcome.kind === "over-budget") {
-        this.refuse(503, "this port sends too many bodies at once");
-      } else {
-        this.#body = outcome.body;
-        this.identify();
-      }
+      if (outcome.kind === "too-large") return this.refuse(413, TOO_LARGE, !outcome.isRead);
+      if (outcome.kind === "over-budget") return this.refuse(503, "this port sends too many bodies at once");
+      // What we did not read for a while, nova is asked that much later.
+      const { readsSince } = this.connection.conversation;
+      this.deadlineAt = Math.max(this.deadlineAt, readsSince + this.#desk.context.settings.holdMs);
+      this.#body = outcome.body;
+      this.identify();
     });
     return this.#collector;
   }
 
   /** Nova itself fetches some documents, and is given its time; and what waits for the guest to read is not nova's delay. */
   #mayTakeLonger({ isAtNova }: Joinable): boolean {
-    const isGuestsDelay = !isAtNova && this.connection.share.readsTooLittle;
+    const { holdMs, slowDocumentMs } = this.#desk.context.settings;
+    const isGuestsDelay = !isAtNova && this.connection.share.heldItselfUp(holdMs);
     if (isGuestsDelay) this.#novaHasTime();
     if (!isAtNova || !isSlowDocument(this.path)) return isGuestsDelay;
-    return performance.now() < this.startedAt + this.#desk.context.settings.slowDocumentMs;
+    return performance.now() < this.startedAt + slowDocumentMs;
   }
 
   #giveToken({ tenure }: Guest): void {

@@ -51,10 +51,11 @@ export class PortShare {
   pending = 0;
   /** Bytes of request bodies held. */
   bodyBytes = 0;
-  /** Bytes of answers that wait for the guest to read. */
-  unsentBytes = 0;
   /** When the last line about this port was logged, by what it was about. */
   readonly loggedAt = new Map<string, number>();
+  #unsentBytes = 0;
+  /** When it last read too little. */
+  #heldItselfUpAt = Number.NEGATIVE_INFINITY;
 
   constructor(name: string, burst: number, now: number) {
     this.name = name;
@@ -63,7 +64,18 @@ export class PortShare {
 
   /** Whether so much of its answers waits to be read that nothing more is asked for it. */
   get readsTooLittle(): boolean {
-    return this.unsentBytes > MAX_UNSENT_BYTES;
+    return this.#unsentBytes > MAX_UNSENT_BYTES;
+  }
+
+  /** So many more bytes of answers wait for the guest to read; or fewer, where it is negative. */
+  addUnsent(bytes: number): void {
+    this.#unsentBytes += bytes;
+    if (this.readsTooLittle) this.#heldItselfUpAt = performance.now();
+  }
+
+  /** Whether what it asks may be late because it reads too little, or did within that time. */
+  heldItselfUp(withinMs: number): boolean {
+    return this.readsTooLittle || performance.now() - this.#heldItselfUpAt < withinMs;
   }
 }
 

@@ -16,6 +16,7 @@ import { Pace } from "./pace.ts";
 import { FairGate, PortShare } from "./port-share.ts";
 import type { LastRequest, ListenAddress, Proxy as MetadataProxy, ProxyStatus } from "./proxy.ts";
 import { requestId } from "./recent.ts";
+import { refusalOf } from "./refusal.ts";
 import type { ProxySettings } from "./settings.ts";
 import { Upstream } from "./upstream/upstream.ts";
 
@@ -170,11 +171,14 @@ class HttpProxy implements MetadataProxy, Desk, Register {
   }
 
   /** What the parser refused: answered here, never seen by nova. */
-  malformed({ pending, conversation }: Connection, fault: Fault): void {
+  malformed({ pending, conversation, share }: Connection, fault: Fault): void {
     if (fault !== "connect") this.count("malformed");
-    const { status, text, head } = FAULTS[fault];
-    const isOfRequest = pending.at(-1)?.spoil(status, text);
-    if (isOfRequest !== true) conversation.refuse(head, `${status} ${text}\n`);
+    const { status, text } = FAULTS[fault];
+    if (pending.at(-1)?.spoil(status, text) === true) return;
+    const serial = ++this.#serial;
+    // What it asked is not known: not a method, and not a path.
+    share.recent.add(performance.now(), "?", "?", status, 0, serial);
+    conversation.refuse(refusalOf(status, text, serial, "GET, HEAD, POST, PUT"));
   }
 
   roomMade(share: PortShare): void {

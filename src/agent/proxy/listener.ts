@@ -1,9 +1,7 @@
 import { readFileSync } from "node:fs";
-import { STATUS_CODES } from "node:http";
 import type { Server, ServerOpts } from "node:net";
 import type { Logger } from "../log.ts";
 import { ProxyError } from "./error.ts";
-import { AnswerHead } from "./http/answer-head.ts";
 import type { Fault } from "./http/conversation.ts";
 import type { ListenAddress } from "./proxy.ts";
 
@@ -39,18 +37,13 @@ export function addressOf(server: Server): string {
 }
 
 /** What a guest is told of what is no request. */
-export const FAULTS: Readonly<Record<Fault, ReturnType<typeof refusal>>> = {
-  "not-http": refusal(400, "the request is not HTTP/1.1"),
-  "head-too-large": refusal(431, "the request head is too large"),
-  "too-late": refusal(408, "the request did not arrive in time"),
-  "too-many": refusal(503, "too many requests at once on this connection"),
-  connect: refusal(405, "CONNECT is not served here"),
+export const FAULTS: Readonly<Record<Fault, { readonly status: number; readonly text: string }>> = {
+  "not-http": { status: 400, text: "the request is not HTTP/1.1" },
+  "head-too-large": { status: 431, text: "the request head is too large" },
+  "too-late": { status: 408, text: "the request did not arrive in time" },
+  "too-many": { status: 503, text: "too many requests at once on this connection" },
+  connect: { status: 405, text: "CONNECT is not served here" },
 };
-
-function refusal(status: number, text: string): { status: number; text: string; head: AnswerHead } {
-  const headers = ["Content-Type", "text/plain; charset=utf-8"];
-  return { status, text, head: new AnswerHead(status, STATUS_CODES[status] ?? "", headers) };
-}
 
 /** A thousand guests that boot at once must not be refused; the kernel takes the least of this and somaxconn. */
 const BACKLOG = 4_096;

@@ -14,12 +14,16 @@ export function unknownGuest(isPortKnown: boolean, inSync: boolean): { status: n
   return { status: 503, text: "the ports of this host are not known yet" };
 }
 
-/** One plain line of ours instead of nova's answer, with the id by which the log and `explain` know the request. */
-export function refusalOf(status: number, text: string, serial: number): Answer {
+/**
+ * One plain line of ours instead of nova's answer, with the id by which the log and `explain` know the request.
+ *
+ * @param allow The methods that a 405 tells; by default those of the one path where others are refused.
+ */
+export function refusalOf(status: number, text: string, serial: number, allow = "PUT"): Answer {
   const body = `${status} ${text} (request ${requestId(serial)})\n`;
   const headers = ["Content-Type", "text/plain; charset=utf-8", "Content-Length", String(body.length)];
   if (status === 503 || status === 429) headers.push("Retry-After", "1");
   if (status === 401) headers.push("WWW-Authenticate", 'X-aws-ec2-metadata-token realm="/latest/api/token"');
-  if (status === 405) headers.push("Allow", "PUT");
+  if (status === 405) headers.push("Allow", allow);
   return { head: new AnswerHead(status, STATUS_CODES[status] ?? "", headers), body };
 }

@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import { METHODS } from "node:http";
 import { describe, expect, it } from "vitest";
 import { RequestParsers } from "../../../src/agent/proxy/http/request-parser.ts";
-import { ask, RawGuest, rawExchange, startLab, until } from "./lab.ts";
+import { ask, RawGuest, rawExchange, startLab, tenureOf, until } from "./lab.ts";
 
 const get = (path: string, more = "") => `GET ${path} HTTP/1.1\r\nHost: x\r\n${more}\r\n`;
 const hostname = get("/latest/meta-data/hostname");
@@ -141,6 +141,29 @@ describe("a conversation", () => {
     await until(() => raw.state !== "open");
     expect(raw.statuses).toEqual([200, 200, 400]);
     expect(lab.nova.requests).toHaveLength(2);
+  });
+
+  it("refuses what is no request with an id, and says when to come again and what may be asked", async () => {
+    await using lab = await startLab();
+    lab.nova.fault = () => ({ kind: "slow", ms: 50 });
+    const asked: [string, number, RegExp][] = [
+      ["junk\r\n\r\n", 400, /\r\nContent-Length: \d+\r\n/],
+      [get(`/${"a".repeat(40_000)}`), 431, /\r\nContent-Length: \d+\r\n/],
+      ["CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n", 405, /\r\nAllow: GET, HEAD, POST, PUT\r\n/],
+      [hostname.repeat(65), 503, /\r\nRetry-After: 1\r\n/],
+    ];
+    for (const [bytes, status, header] of asked) {
+      const raw = await RawGuest.connect(lab, 1);
+      raw.send(bytes);
+      await until(() => raw.state !== "open");
+      const last = raw.text.slice(raw.text.lastIndexOf(`HTTP/1.1 ${status} `));
+      expect(last).toMatch(header);
+      const id = /\(request (\w{6})\)\n$/.exec(last)?.[1];
+      const known = lab.proxy.lastRequests(tenureOf(1).portId).find(({ requestId }) => requestId === id);
+      if (status !== 503) expect(known?.status).toBe(status);
+      expect(raw.statuses.at(-1)).toBe(status);
+      raw.close();
+    }
   });
 
   it("are not begun on a Node whose parser answers otherwise", () => {

@@ -96,7 +96,7 @@ export class Conversation implements RequestEvents, Outlet {
   }
 
   /** An answer to what is no request, after those to all requests before it, and the end. */
-  refuse(head: AnswerHead, body: string): void {
+  refuse({ head, body }: { readonly head: AnswerHead; readonly body: string | Buffer }): void {
     const reply = new Reply(this, NO_REQUEST);
     this.#replies.push(reply);
     reply.whole(head, body);

@@ -320,4 +320,9 @@ const SWEEP_TICKS = 10;
 const MAX_CONNECTIONS_PER_PORT = 1_024;
 const MAX_CONNECTIONS = 8_192;
 const IDLE_MS = 15_000;
-const STUCK_MS = 20_000;
+/**
+ * Long, for a guest that reads is not seen to until the kernel has room for a third of what it holds.
+ *
+ * @source measured: of a guest that reads 40 KB a second nothing is seen for more than 23 s
+ */
+const STUCK_MS = 60_000;

@@ -51,6 +51,20 @@ describe.concurrent("a guest that reads slowly", () => {
     raw.close();
   });
 
+  it("is not taken for one that reads nothing", { timeout: 60_000 }, async () => {
+    await using nova = await novaGiving(20_000_000);
+    await using lab = await startLab();
+    lab.proxy.reconfigure(settingsFor([nova.url]));
+    const raw = await RawGuest.connect(lab, 1);
+    raw.socket.pause();
+    raw.send(get("/a"));
+    const start = performance.now();
+    await readSlowly(raw, 40_000, () => performance.now() - start > 27_000);
+    expect(raw.state).toBe("open");
+    expect(lab.proxy.status().connections).toBe(1);
+    raw.close();
+  });
+
   it("is not too late with a body that we do not read from it either", async () => {
     await using nova = await novaGiving(250_000);
     await using lab = await startLab();

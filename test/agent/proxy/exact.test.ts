@@ -268,6 +268,14 @@ describe("the proxy", () => {
     expect(lab.nova.requests.map(({ path }) => path)).toEqual(["/a"]);
   });
 
+  it("refuses no more than a few requests in a row that come in one piece, then ends", async () => {
+    await using lab = await startLab();
+    const raw = await RawGuest.connect(lab, 1);
+    raw.send("GET *x HTTP/1.1\r\nHost: a\r\n\r\n".repeat(1_000));
+    await until(() => raw.state !== "open");
+    expect(raw.statuses).toEqual([...Array.from({ length: 64 }, () => 400), 503]);
+  });
+
   it("answers what came before too many pipelined requests, then says so and ends", async () => {
     await using lab = await startLab();
     lab.nova.fault = () => ({ kind: "slow", ms: 50 });

@@ -40,6 +40,8 @@ export class Conversation implements RequestEvents, Outlet {
   #body: BodyListener | undefined;
   /** Milliseconds; since then a request is being waited for or read. 0 while none is. */
   #since: number;
+  /** Of requests, in what was received last. */
+  #headsInPiece = 0;
   #mayAskMore = true;
   #isPaused = false;
   /** Milliseconds; since then it reads, as far as it does. */
@@ -126,7 +128,9 @@ export class Conversation implements RequestEvents, Outlet {
       this.#fault("connect");
       return;
     }
-    if (this.#replies.length >= MAX_PIPELINED) {
+    // What is refused is answered at once, and a piece may hold thousands: everybody else would wait for all of them.
+    this.#headsInPiece++;
+    if (this.#replies.length >= MAX_PIPELINED || this.#headsInPiece > MAX_PIPELINED) {
       this.#fault("too-many");
       return;
     }
@@ -149,6 +153,10 @@ export class Conversation implements RequestEvents, Outlet {
     this.#reading = undefined;
     this.#body = undefined;
     body?.bodyWhole();
+  }
+
+  pieceRead(): void {
+    this.#headsInPiece = 0;
   }
 
   unreadable({ code }: NodeJS.ErrnoException): void {
@@ -290,7 +298,7 @@ function onClose(this: GuestSocket): void {
 
 /** What a refusal answers. */
 const NO_REQUEST = { method: "", minor: 1, keepsAlive: false };
-/** Requests of one connection that are not answered. */
+/** Requests of one connection that are not answered, or come in one piece. */
 const MAX_PIPELINED = 64;
 /** For the head of a request, from its first byte or from the connection's. */
 const HEAD_MS = 10_000;

@@ -24,6 +24,8 @@ export interface RequestEvents {
   /** The bytes are the listener's own. */
   bodyRead(part: Buffer): void;
   requestRead(): void;
+  /** All requests that came in one piece have been heard: others may be heard before the next. */
+  pieceRead(): void;
   /** What came is no request. Nothing more is to be made of what is read. */
   unreadable(error: NodeJS.ErrnoException): void;
 }
@@ -138,6 +140,7 @@ export class RequestParser {
   #executed(read: number | NodeJS.ErrnoException): void {
     if (typeof read !== "number") this.#events?.unreadable(read);
     else if (this.#stopsEarly) this.#readBehindUpgrade(read);
+    this.#events?.pieceRead();
   }
 
   /** It stops behind a request to upgrade, of which nothing comes: what follows is HTTP as before. */

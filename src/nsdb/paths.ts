@@ -66,12 +66,15 @@ export function parentPath(path: string): string {
 
 /** @throws {NsdbError} `usage` unless the path is absolute, without a trailing slash, of valid names. */
 export function assertPath(path: string): void {
-  if (path === "/") return;
+  if (path === "/" || PLAIN_PATH.test(path)) return;
   if (path.startsWith("/") && path.slice(1).split("/").every(isZnodeName)) return;
   throw new NsdbError("usage", `Cannot use ${JSON.stringify(path)} as a path: it should look like "/a/b"`, {
     path,
   });
 }
+
+/** What nearly all paths look like, told without taking them apart: names of visible ASCII that do not begin with a dot. */
+const PLAIN_PATH = /^(?:\/[!-\-0-~][!-.0-~]*)+$/;
 
 function isZnodeName(name: string): boolean {
   if (name === "" || name === "." || name === "..") return false;

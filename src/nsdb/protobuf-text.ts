@@ -115,16 +115,32 @@ function parseValue(tokens: Tokens, hasColon: boolean, depth: number): ProtobufV
 
 type TokenKind = "word" | "number" | "string" | "symbol" | "end";
 
-const TAB = 9;
-const CARRIAGE_RETURN = 13;
-const SPACE = 32;
-const HASH = 35;
+/** What a character can be part of; those above ASCII, as most signs, are symbols. */
+const [BLANK, LETTER, DIGIT, SIGN, DOT, QUOTE] = [1, 2, 4, 8, 16, 32];
+const WORD = LETTER | DIGIT | SIGN;
+const NUMBER = WORD | DOT;
+const CLASSES = new Uint8Array(128);
+for (const [kind, characters] of [
+  [BLANK, "\t\n\v\f\r "],
+  [LETTER, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_"],
+  [DIGIT, "0123456789"],
+  [SIGN, "+-"],
+  [DOT, "."],
+  [QUOTE, "\"'"],
+] as const) {
+  for (const character of characters) CLASSES[character.charCodeAt(0)] = kind;
+}
 
-/** A cursor: the token at it, and ways to go on. */
+const NEWLINE = 10;
+const HASH = 35;
+const BACKSLASH = 92;
+
+/**
+ * A cursor: the token at it, and ways to go on. Looks at one character after the other, and makes no more of it than the
+ * token's text: thousands of objects are read at a start.
+ */
 class Tokens {
   readonly #source: string;
-  readonly #token =
-    /([a-zA-Z_][\w+-]*)|([.]?[0-9+-][\w.+-]*)|("(?:[^"\n\\]|\\[^\n])*"|'(?:[^'\n\\]|\\[^\n])*')|([^"'])/y;
   #at = 0;
   kind: TokenKind = "end";
   text = "";
@@ -171,25 +187,59 @@ class Tokens {
 
   #read(): void {
     this.#skipBlanks();
-    this.#token.lastIndex = this.#at;
-    const match = this.#token.exec(this.#source);
-    this.text = match?.[0] ?? "";
-    if (match?.[1] !== undefined) this.kind = "word";
-    else if (match?.[2] !== undefined) this.kind = "number";
-    else if (match?.[3] !== undefined) this.kind = "string";
-    else if (match !== null) this.kind = "symbol";
-    else this.kind = "end";
-    if (match === null && this.#at < this.#source.length) throw this.#unterminated();
+    const start = this.#at;
+    const first = this.#classAt(start);
+    let end = start + 1;
+    if (start >= this.#source.length) {
+      this.kind = "end";
+      end = start;
+    } else if (first === LETTER) {
+      this.kind = "word";
+      end = this.#endOf(WORD, end);
+    } else if ((first & (DIGIT | SIGN)) !== 0 || (first === DOT && this.#isNumberAt(end))) {
+      this.kind = "number";
+      end = this.#endOf(NUMBER, end);
+    } else if (first === QUOTE) {
+      this.kind = "string";
+      end = this.#endOfString(start);
+    } else {
+      this.kind = "symbol";
+    }
+    this.text = this.#source.slice(start, end);
+  }
+
+  #classAt(at: number): number {
+    return at < this.#source.length ? (CLASSES[this.#source.charCodeAt(at)] ?? 0) : 0;
+  }
+
+  #isNumberAt(at: number): boolean {
+    return (this.#classAt(at) & (DIGIT | SIGN)) !== 0;
+  }
+
+  #endOf(kinds: number, at: number): number {
+    let end = at;
+    while ((this.#classAt(end) & kinds) !== 0) end += 1;
+    return end;
+  }
+
+  #endOfString(start: number): number {
+    const quote = this.#source.charCodeAt(start);
+    for (let at = start + 1; at < this.#source.length; at += 1) {
+      let code = this.#source.charCodeAt(at);
+      if (code === quote) return at + 1;
+      if (code === BACKSLASH) code = this.#source.charCodeAt(++at);
+      if (code === NEWLINE) break;
+    }
+    throw this.#unterminated();
   }
 
   #skipBlanks(): void {
     for (;;) {
-      const code = this.#source.charCodeAt(this.#at);
-      if (code === HASH) {
+      if (this.#classAt(this.#at) === BLANK) {
+        this.#at += 1;
+      } else if (this.#source.charCodeAt(this.#at) === HASH) {
         const end = this.#source.indexOf("\n", this.#at);
         this.#at = end === -1 ? this.#source.length : end;
-      } else if (code === SPACE || (code >= TAB && code <= CARRIAGE_RETURN)) {
-        this.#at += 1;
       } else {
         return;
       }

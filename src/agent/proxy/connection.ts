@@ -10,12 +10,14 @@ import {
 import type { Reply } from "./http/reply.ts";
 import type { RequestHead, RequestParsers } from "./http/request-parser.ts";
 import { removeFrom } from "./lists.ts";
+import type { Outbox } from "./outbox.ts";
 import type { PortShare, SharedConnection } from "./port-share.ts";
 
 /** Who is who, as a connection needs to know it. */
 export interface Register {
   /** Counts the changes of the port table: what was looked up at the same count still holds. */
   readonly version: number;
+  readonly outbox: Outbox;
   tenureOf(peerAddress: string): Tenure | undefined;
   guestOf(tenure: Tenure): Guest;
   /** The share of a port, or of an address that no port is known of. */
@@ -68,7 +70,7 @@ export class Connection implements SharedConnection, ConversationHandler {
     const tenure = register.tenureOf(this.peerAddress);
     this.share = register.shareOf(tenure?.portId ?? this.peerAddress);
     this.share.connections.push(this);
-    this.conversation = new Conversation(socket, parsers, this, now);
+    this.conversation = new Conversation(socket, parsers, register.outbox, this, now);
   }
 
   requested(head: RequestHead, reply: Reply): BodyListener | undefined {

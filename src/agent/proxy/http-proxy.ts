@@ -12,6 +12,7 @@ import type { Reply } from "./http/reply.ts";
 import { type RequestHead, RequestParsers } from "./http/request-parser.ts";
 import { addressOf, FAULTS, SERVER_OPTIONS, startListening } from "./listener.ts";
 import { removeFrom } from "./lists.ts";
+import { Outbox } from "./outbox.ts";
 import { Pace } from "./pace.ts";
 import { FairGate, PortShare } from "./port-share.ts";
 import type { LastRequest, ListenAddress, Proxy as MetadataProxy, ProxyStatus } from "./proxy.ts";
@@ -24,6 +25,8 @@ export interface ProxyOptions {
   readonly tenures: TenureLookup;
   readonly settings: ProxySettings;
   readonly log: Logger;
+  /** Milliseconds; whose answer stands still for longer, because it is not read, loses its connection. */
+  readonly stuckMs?: number;
 }
 
 /** @throws {ProxyError} `bad-settings` for a nova URL or a TLS file that cannot be used, `unknown-node` for another Node. */
@@ -38,6 +41,7 @@ class HttpProxy implements MetadataProxy, Desk, Register {
   isDraining = false;
   readonly held = new Set<GuestRequest>();
   readonly pace = new Pace();
+  readonly outbox = new Outbox();
   readonly #tenures: TenureLookup;
   readonly #log: Logger;
   readonly #complaints: Complaints;
@@ -51,19 +55,21 @@ class HttpProxy implements MetadataProxy, Desk, Register {
   readonly #guests = new WeakMap<Tenure, Guest>();
   readonly #counters: Record<string, number> = {};
   readonly #byClass: [number, number, number, number, number] = [0, 0, 0, 0, 0];
+  readonly #stuckMs: number;
   readonly #stopWatching: () => void;
   readonly #ticker: NodeJS.Timeout;
   #serial = 0;
   #swept = 0;
   #tickedAt = performance.now();
 
-  constructor({ tenures, settings, log }: ProxyOptions) {
+  constructor({ tenures, settings, log, stuckMs = STUCK_MS }: ProxyOptions) {
     this.#tenures = tenures;
+    this.#stuckMs = stuckMs;
     this.#log = log;
     this.#complaints = new Complaints(log);
     this.context = {
       settings,
-      upstream: new Upstream(settings, log),
+      upstream: new Upstream(settings, log, this.outbox),
       gate: this.#gate,
       complaints: this.#complaints,
       timed: this.#timed,
@@ -90,7 +96,7 @@ class HttpProxy implements MetadataProxy, Desk, Register {
   reconfigure(settings: ProxySettings): void {
     const before = this.context.settings;
     if (needsNewUpstream(before, settings)) {
-      const upstream = new Upstream(settings, this.#log, this.context.upstream);
+      const upstream = new Upstream(settings, this.#log, this.outbox, this.context.upstream);
       this.context.upstream.retire();
       this.context.upstream = upstream;
     }
@@ -262,7 +268,7 @@ class HttpProxy implements MetadataProxy, Desk, Register {
   #sweepConnection(connection: Connection, now: number): void {
     const { pending, conversation, socket } = connection;
     const isIdle = pending.length === 0 && !conversation.isReading && now - connection.idleSince > IDLE_MS;
-    if (connection.isStuck(now, STUCK_MS)) socket.resetAndDestroy();
+    if (connection.isStuck(now, this.#stuckMs)) socket.resetAndDestroy();
     else if (conversation.isLate(now)) conversation.tooLate();
     else if (conversation.hasLingered(now)) socket.destroy();
     else if (isIdle && socket.writableLength === 0) socket.destroySoon();

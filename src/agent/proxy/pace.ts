@@ -46,7 +46,7 @@ export class Pace {
 
   #releaseOf(share: PortShare, now: number): void {
     const { requestsPerSecond, requestBurst, holdMs } = this.#settings as ProxySettings;
-    // What others have asked for it already is given at once, so a turn at nova is not all that has to be waited for.
+    // Held here and not only at the gate: what is shared with a question on its way, or kept, needs no turn there.
     while (share.delayed.length > 0 && !share.readsTooLittle) {
       const mayTake = share.bucket.take(now, requestsPerSecond / RESTRAINT, requestBurst);
       const hasWaited = now - (share.delayed[0]?.startedAt ?? now) > holdMs / 2;

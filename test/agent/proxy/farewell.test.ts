@@ -200,15 +200,21 @@ describe.concurrent("an answer that tells no length and is cut", () => {
   });
 });
 
+/** A guest that has asked for sixty documents and reads none of them. */
+async function slowGuest(lab: Lab, nova: RawNova): Promise<RawGuest> {
+  const slow = await RawGuest.connect(lab, 1);
+  slow.socket.pause();
+  slow.send(Array.from({ length: 60 }, (_, at) => get(`/${at}`)).join(""));
+  await until(() => nova.requests.length === 60 && lab.proxy.status().inFlight === 0);
+  return slow;
+}
+
 describe("the thousandth connection of a guest", () => {
   it("does not end those over which answers are going out", { timeout: 60_000 }, async () => {
     await using nova = await novaGiving(250_000);
     await using lab = await startLab();
     lab.proxy.reconfigure(settingsFor([nova.url], { holdMs: 20_000 }));
-    const slow = await RawGuest.connect(lab, 1);
-    slow.socket.pause();
-    slow.send(Array.from({ length: 60 }, (_, at) => get(`/${at}`)).join(""));
-    await until(() => nova.requests.length === 60 && lab.proxy.status().inFlight === 0);
+    const slow = await slowGuest(lab, nova);
     const others = await Promise.all(Array.from({ length: 1_030 }, () => RawGuest.connect(lab, 1)));
     await until(() => lab.proxy.status().counters["evictedConnections"] === 7);
     slow.socket.resume();
@@ -225,10 +231,7 @@ describe("the thousandth connection of a guest", () => {
     });
     await using lab = await startLab();
     lab.proxy.reconfigure(settingsFor([nova.url], { holdMs: 20_000 }));
-    const slow = await RawGuest.connect(lab, 1);
-    slow.socket.pause();
-    slow.send(Array.from({ length: 60 }, (_, at) => get(`/${at}`)).join(""));
-    await until(() => nova.requests.length === 60 && lab.proxy.status().inFlight === 0);
+    const slow = await slowGuest(lab, nova);
     const raws = await Promise.all(Array.from({ length: 1_023 }, () => RawGuest.connect(lab, 1)));
     for (const raw of raws) raw.send(get("/same"));
     await until(() => lab.proxy.status().inFlight === 1_023);

@@ -1,7 +1,7 @@
 import { request as httpRequest } from "node:http";
 import { connect, type Socket } from "node:net";
 import type { Tenure, TenureLookup } from "../../../src/agent/ports/tenure.ts";
-import { createProxy } from "../../../src/agent/proxy/http-proxy.ts";
+import { createProxy, type ProxyOptions } from "../../../src/agent/proxy/http-proxy.ts";
 import type { Proxy as MetadataProxy } from "../../../src/agent/proxy/proxy.ts";
 import type { ProxySettings } from "../../../src/agent/proxy/settings.ts";
 import { Secret } from "../../../src/config/secret.ts";
@@ -116,6 +116,7 @@ export interface Lab extends AsyncDisposable {
 export async function startLab(
   over: Partial<ProxySettings> = {},
   novaOptions: Partial<NovaOptions> = {},
+  options: Pick<ProxyOptions, "stuckMs"> = {},
 ): Promise<Lab> {
   const instances = [1, 2, 3, 4, 5, 6, 7, 8, 9].map((number) => instanceOf(number));
   const nova = await StandInNova.start({ secret: SECRET, instances, ...novaOptions });
@@ -123,7 +124,7 @@ export async function startLab(
   for (let number = 1; number <= 9; number++) tenures.set(number);
   const log = new FakeLog();
   const settings = settingsFor([nova.url], over);
-  const proxy = createProxy({ tenures, settings, log });
+  const proxy = createProxy({ tenures, settings, log, ...options });
   await proxy.listen({ host: "127.0.0.1", tcpPort: 0 });
   const tcpPort = Number(proxy.status().listening[0]?.split(":").at(-1));
   return {

@@ -47,7 +47,8 @@ describe.each(LINES)("over %s", (_, request, certificate) => {
   it.each(["100 Continue", "102 Processing", "103 Early Hints\r\nLink: x"])(
     "an answer comes whole after %j, in one piece or byte by byte",
     async (interim) => {
-      const whole = `HTTP/1.1 ${interim}\r\n\r\n`.repeat(2) + OK + "Content-Length: 2\r\n\r\nok";
+      const heads = `HTTP/1.1 ${interim}\r\n\r\n`.repeat(2);
+      const whole = `${heads}${OK}Content-Length: 2\r\n\r\nok`;
       const alike = [
         await heard(whole),
         await heard((socket) => {

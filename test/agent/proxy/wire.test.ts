@@ -1,7 +1,8 @@
 import { once } from "node:events";
-import { type AddressInfo, createServer } from "node:net";
+import { type AddressInfo, createServer, type Socket } from "node:net";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { Outbox } from "../../../src/agent/proxy/outbox.ts";
 import { ChunkReader } from "../../../src/agent/proxy/upstream/chunks.ts";
 import { parseNovaUrl, plainError } from "../../../src/agent/proxy/upstream/connect.ts";
 import { parseResponseHead } from "../../../src/agent/proxy/upstream/response-head.ts";
@@ -171,6 +172,12 @@ describe("bytes after an answer", () => {
   });
 });
 
+class HeldOutbox extends Outbox {
+  override add(): void {
+    // What is written stays.
+  }
+}
+
 describe("WireLine", () => {
   interface Scripted {
     readonly method: string;
@@ -239,6 +246,7 @@ describe("WireLine", () => {
     const line = new WireLine(
       parseNovaUrl(`http://127.0.0.1:${port}`),
       Buffer.alloc(65_536),
+      new Outbox(),
       () => undefined,
     );
     const answer = fc.record({
@@ -260,6 +268,29 @@ describe("WireLine", () => {
       { numRuns: 60 },
     );
     expect(connections).toBe(1);
+    line.close();
+    server.close();
+  });
+
+  it("takes nothing for the answer to a question that has not left", async () => {
+    const sockets: Socket[] = [];
+    const server = createServer((socket) => {
+      sockets.push(socket);
+      socket.on("error", () => undefined);
+      socket.once("data", () => socket.write("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\none"));
+    }).listen(0, "127.0.0.1");
+    await once(server, "listening");
+    const { port } = server.address() as AddressInfo;
+    const line = new WireLine(
+      parseNovaUrl(`http://127.0.0.1:${port}`),
+      Buffer.alloc(65_536),
+      new HeldOutbox(),
+      () => undefined,
+    );
+    expect((await heard(line, "GET")).body.toString()).toBe("one");
+    const second = heard(line, "GET");
+    sockets[0]?.write("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nother");
+    await expect(second).rejects.toThrow("stale: nova answered before it was asked");
     line.close();
     server.close();
   });

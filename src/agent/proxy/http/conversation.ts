@@ -1,4 +1,5 @@
 import type { Socket } from "node:net";
+import type { Outbox, Sender } from "../outbox.ts";
 import type { AnswerHead } from "./answer-head.ts";
 import { type Outlet, Reply } from "./reply.ts";
 import type { RequestEvents, RequestHead, RequestParser, RequestParsers } from "./request-parser.ts";
@@ -28,11 +29,12 @@ export interface ConversationHandler {
 export type Fault = "not-http" | "head-too-large" | "too-late" | "too-many" | "connect";
 
 /** A guest's TCP connection as HTTP/1: requests come out of it, and the answers go back in the same order. */
-export class Conversation implements RequestEvents, Outlet {
+export class Conversation implements RequestEvents, Outlet, Sender {
   readonly socket: Socket;
   readonly #handler: ConversationHandler;
   readonly #parsers: RequestParsers;
   readonly #parser: RequestParser;
+  readonly #outbox: Outbox;
   /** The oldest first; all that are not complete and written. */
   readonly #replies: Reply[] = [];
   /** The one whose request is being read. */
@@ -48,6 +50,10 @@ export class Conversation implements RequestEvents, Outlet {
   #readsSince: number;
   /** Bytes of answers, since the connection was made. */
   #written = 0;
+  /** Small answers, until the turn in which they are written ends. */
+  #unsent = "";
+  /** Where it is hung up as soon as those are sent: whether that is quiet. */
+  #leavesQuiet: boolean | undefined;
   /** Bytes of answers whose turn has not come. */
   #kept = 0;
   /** How much had been read when the farewell was said; only then. */
@@ -55,8 +61,15 @@ export class Conversation implements RequestEvents, Outlet {
   /** Milliseconds; when everything was found to be written after that. */
   #lingersSince: number | undefined;
 
-  constructor(socket: Socket, parsers: RequestParsers, handler: ConversationHandler, now: number) {
+  constructor(
+    socket: Socket,
+    parsers: RequestParsers,
+    outbox: Outbox,
+    handler: ConversationHandler,
+    now: number,
+  ) {
     this.socket = socket;
+    this.#outbox = outbox;
     this.#handler = handler;
     this.#parsers = parsers;
     this.#parser = parsers.take(socket, this);
@@ -106,6 +119,7 @@ export class Conversation implements RequestEvents, Outlet {
 
   /** Ends it now: by a reset where the guest could take what it got of an answer for the whole. */
   cut(): void {
+    this.flush();
     if (this.socket.writableLength > 0 || this.#replies[0]?.hasBegun === true) this.socket.resetAndDestroy();
     else this.socket.destroy();
   }
@@ -113,6 +127,7 @@ export class Conversation implements RequestEvents, Outlet {
   /** Ends it when what has been written is out. */
   leave(): void {
     this.#mayAskMore = false;
+    this.flush();
     if (this.socket.writableLength > 0) this.#hangUp();
     else if (this.#readAtFarewell === undefined) this.socket.destroy();
   }
@@ -122,7 +137,7 @@ export class Conversation implements RequestEvents, Outlet {
   }
 
   headRead(head: RequestHead): void {
-    if (this.#readAtFarewell !== undefined) this.#discard(this.#readAtFarewell);
+    this.#discard();
     if (!this.#mayAskMore || this.socket.destroyed) return;
     if (head.method === "CONNECT") {
       this.#fault("connect");
@@ -141,7 +156,7 @@ export class Conversation implements RequestEvents, Outlet {
   }
 
   bodyRead(part: Buffer): void {
-    if (this.#readAtFarewell !== undefined) this.#discard(this.#readAtFarewell);
+    this.#discard();
     this.#body?.bodyPart(part);
   }
 
@@ -160,7 +175,7 @@ export class Conversation implements RequestEvents, Outlet {
   }
 
   unreadable({ code }: NodeJS.ErrnoException): void {
-    if (this.#readAtFarewell !== undefined) this.#discard(this.#readAtFarewell);
+    this.#discard();
     this.#fault(code === "HPE_HEADER_OVERFLOW" ? "head-too-large" : "not-http");
   }
 
@@ -169,15 +184,32 @@ export class Conversation implements RequestEvents, Outlet {
   }
 
   write(data: string | Buffer): boolean {
-    const { socket } = this;
-    if (!socket.writable) return true;
+    if (!this.socket.writable) return true;
     this.#written += data.length;
-    const isWanted = typeof data === "string" ? socket.write(data, "latin1") : socket.write(data);
+    const isSmall = typeof data === "string" && this.#unsent.length + data.length <= AT_ONCE_BYTES;
+    if (isSmall && this.socket.writableCorked === 0) {
+      if (this.#unsent === "") this.#outbox.add(this);
+      this.#unsent += data;
+      return true;
+    }
+    this.flush();
+    return this.#send(data);
+  }
+
+  flush(): void {
+    const data = this.#unsent;
+    this.#unsent = "";
+    if (data !== "" && this.socket.writable) this.#send(data);
+    if (this.#leavesQuiet !== undefined) this.#hangUp(this.#leavesQuiet);
+  }
+
+  #send(data: string | Buffer): boolean {
+    const isWanted = this.socket.write(data, "latin1");
     // Who does not read its answers is not asked for more requests.
     if (!isWanted && !this.#isPaused) {
       this.#isPaused = true;
       this.#parser.pause();
-      socket.once("drain", onDrain);
+      this.socket.once("drain", onDrain);
     }
     if (!isWanted) this.#tellUnsent();
     return isWanted;
@@ -190,6 +222,7 @@ export class Conversation implements RequestEvents, Outlet {
 
   together(writes: () => void): void {
     this.socket.cork();
+    this.flush();
     writes();
     this.socket.uncork();
   }
@@ -256,6 +289,10 @@ export class Conversation implements RequestEvents, Outlet {
   #hangUp(isQuiet = false): void {
     const { socket } = this;
     if (this.#readAtFarewell !== undefined) return;
+    if (this.#unsent !== "") {
+      this.#leavesQuiet = isQuiet;
+      return;
+    }
     // What went out at once has arrived before any reset would, and this is half the cost of an orderly farewell.
     if (isQuiet && this.#written <= AT_ONCE_BYTES && socket.writableLength === 0) {
       socket.destroy();
@@ -267,9 +304,10 @@ export class Conversation implements RequestEvents, Outlet {
     if (this.#isPaused) this.#parser.resume();
   }
 
-  /** Who floods is read no further, but may still take its answer. */
-  #discard(readAtFarewell: number): void {
-    if (this.socket.bytesRead - readAtFarewell > MAX_DISCARDED_BYTES) this.#parser.pause();
+  /** Who floods after the farewell is read no further, but may still take its answer. */
+  #discard(): void {
+    const before = this.#readAtFarewell ?? Number.POSITIVE_INFINITY;
+    if (this.socket.bytesRead - before > MAX_DISCARDED_BYTES) this.#parser.pause();
   }
 }
 

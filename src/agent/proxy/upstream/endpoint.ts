@@ -1,5 +1,6 @@
 import type { Logger } from "../../log.ts";
 import { removeFrom } from "../lists.ts";
+import type { Outbox } from "../outbox.ts";
 import { type Connector, connectorTo, type NovaAddress } from "./connect.ts";
 import type { AnswerListener, FailureKind, Line } from "./line.ts";
 import type { TlsFiles } from "./tls-files.ts";
@@ -37,6 +38,7 @@ export class Endpoint {
   secretIndex = 0;
   readonly #connect: Connector;
   readonly #log: Logger;
+  readonly #outbox: Outbox;
   /** What has been asked and has no answer yet, the oldest first. */
   readonly #unheard: Unheard[] = [];
   #heardAt = Number.NEGATIVE_INFINITY;
@@ -50,9 +52,10 @@ export class Endpoint {
   #slowProbes = 0;
   #backOffMs = MIN_BACK_OFF_MS;
 
-  constructor(address: NovaAddress, tls: EndpointTls, log: Logger) {
+  constructor(address: NovaAddress, tls: EndpointTls, log: Logger, outbox: Outbox) {
     this.address = address;
     this.#log = log;
+    this.#outbox = outbox;
     this.#connect = connectorTo(address, tls.files, tls.serverName);
   }
 
@@ -213,7 +216,7 @@ export class Endpoint {
   #newLine(kind: "any" | "lean"): Line {
     const idle = this.#idle[kind];
     if (kind === "lean")
-      return new WireLine(this.address, this.#readBuffer, (line) => this.#shelve(line, idle));
+      return new WireLine(this.address, this.#readBuffer, this.#outbox, (line) => this.#shelve(line, idle));
     return new UndiciLine(this.address, this.#connect, (line) => this.#shelve(line, idle));
   }
 

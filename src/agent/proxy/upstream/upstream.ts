@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import type { Logger } from "../../log.ts";
+import type { Outbox } from "../outbox.ts";
 import type { ProxyStatus } from "../proxy.ts";
 import type { ProxySettings } from "../settings.ts";
 import { parseNovaUrl } from "./connect.ts";
@@ -19,12 +20,12 @@ export class Upstream {
    * @param before The one that this one follows: what it was asked is looked after until it is answered, or asked here.
    * @throws {ProxyError} `bad-settings` for a URL or a TLS file that cannot be used.
    */
-  constructor(settings: ProxySettings, log: Logger, before?: Upstream) {
+  constructor(settings: ProxySettings, log: Logger, outbox: Outbox, before?: Upstream) {
     this.#before = before;
     const addresses = [...new Set(settings.novaUrls)].map(parseNovaUrl);
     const files = addresses.some(({ tls }) => tls) ? new TlsFiles(settings.tls, log) : undefined;
     const tls = { files, serverName: settings.tls.serverName };
-    this.#endpoints = addresses.map((address) => new Endpoint(address, tls, log));
+    this.#endpoints = addresses.map((address) => new Endpoint(address, tls, log, outbox));
   }
 
   /**

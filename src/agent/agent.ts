@@ -1,6 +1,6 @@
 import type { Config } from "../config/config.ts";
 import type { ConfigProblem } from "../config/live.ts";
-import type { Datapath } from "../datapath/datapath.ts";
+import type { Datapath, HostFinding } from "../datapath/datapath.ts";
 import type { LinkTable } from "../datapath/links.ts";
 import type { SessionState, Store } from "../nsdb/store.ts";
 import type { LeveledLogger } from "./log.ts";
@@ -39,7 +39,7 @@ export class Agent {
   nsdbLoss: string | undefined;
   /** Why the NSDB cannot be read although a server answers, as a sentence. */
   nsdbIsAway: string | undefined;
-  firewall: readonly string[] = [];
+  firewall: readonly HostFinding[] = [];
   #turn: Promise<void> = Promise.resolve();
   #retry: NodeJS.Timeout | undefined;
   #firewallTimer: NodeJS.Timeout | undefined;
@@ -86,12 +86,12 @@ export class Agent {
 
   tellAway(reason: string | undefined): void {
     this.nsdbIsAway = reason;
-    if (reason !== undefined)
-      this.parts.log.warn({ reason }, `the NSDB cannot be read: ${this.#meanwhile()}`);
+    if (reason !== undefined) this.parts.log.warn({ reason }, `the NSDB cannot be read: ${this.meanwhile}`);
     else this.parts.log.info({}, "the NSDB can be read again");
   }
 
-  #meanwhile(): string {
+  /** What becomes of guests while the NSDB cannot be read. */
+  get meanwhile(): string {
     return this.config === undefined
       ? "nothing is changed, and nobody listens, before the configuration is known"
       : "guests are served from what was read last";
@@ -100,7 +100,7 @@ export class Agent {
   tellSession(state: SessionState, detail: string | undefined): void {
     if (state === "suspended") {
       this.nsdbLoss = detail ?? "no reason is known";
-      this.parts.log.warn({ reason: this.nsdbLoss }, `the NSDB is lost: ${this.#meanwhile()}`);
+      this.parts.log.warn({ reason: this.nsdbLoss }, `the NSDB is lost: ${this.meanwhile}`);
     } else if (state === "connected") {
       this.nsdbLoss = undefined;
       this.parts.log.info({ server: detail }, "the NSDB is back: everything is read again");
@@ -153,7 +153,7 @@ export class Agent {
   async #lookAtFirewall(): Promise<void> {
     const { service, parts } = this;
     clearTimeout(this.#firewallTimer);
-    let found: readonly string[] | Error;
+    let found: readonly HostFinding[] | Error;
     try {
       found = await parts.datapath.inspectHostFirewall();
     } catch (error) {
@@ -164,9 +164,9 @@ export class Agent {
     if (found instanceof Error) {
       parts.log.warn({ error: found.message }, "firewall not inspected; it is looked at again in a minute");
     } else {
-      const known = new Set(this.firewall);
+      const known = new Set(this.firewall.map(({ sentence }) => sentence));
       this.firewall = found;
-      for (const sentence of found) if (!known.has(sentence)) parts.log.warn({}, sentence);
+      for (const { sentence } of found) if (!known.has(sentence)) parts.log.warn({}, sentence);
     }
     this.#firewallTimer = setTimeout(() => void this.watchFirewall(), FIREWALL_MS).unref();
   }

@@ -1,6 +1,5 @@
 import { isIPv6 } from "node:net";
 import { canonicalIpv6 } from "../datapath/fact.ts";
-import { FIREWALL_DROPS } from "../datapath/host-firewall.ts";
 import { linkLocalOf, numberOf } from "../datapath/link-local.ts";
 import type { Agent } from "./agent.ts";
 import type { PortRow } from "./port-row.ts";
@@ -96,8 +95,9 @@ async function explainPort(
     lastRequests: service.proxy.lastRequests(portId),
     probe: probe ? await service.probe(port) : undefined,
   };
-  const others = agent.firewall.filter((sentence) => !sentence.startsWith(FIREWALL_DROPS));
-  return { ...facts, verdict: [verdictOf(facts, service, agent), ...others].join(" ") };
+  const others = agent.firewall.filter(({ silencesGuests }) => !silencesGuests);
+  const sentences = others.map(({ sentence }) => sentence);
+  return { ...facts, verdict: [verdictOf(facts, service, agent), ...sentences].join(" ") };
 }
 
 function verdictOf(facts: Omit<PortExplanation, "verdict">, service: Service, agent: Agent): string {
@@ -112,8 +112,9 @@ function verdictOf(facts: Omit<PortExplanation, "verdict">, service: Service, ag
   }
   if (facts.probe !== undefined && !facts.probe.ok)
     return `Plumbed, but a probe failed: ${facts.probe.sentence}.`;
-  const firewall = agent.firewall.find((sentence) => sentence.startsWith(FIREWALL_DROPS));
-  if (firewall !== undefined) return `Plumbed, but the host's firewall stands in the way: ${firewall}`;
+  const firewall = agent.firewall.find(({ silencesGuests }) => silencesGuests);
+  if (firewall !== undefined)
+    return `Plumbed, but the host's firewall stands in the way: ${firewall.sentence}`;
   if (facts.instanceId === "") {
     return "Plumbed, but Neutron names no instance for the port (device_id is empty), so requests end in 404.";
   }

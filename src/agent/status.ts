@@ -1,6 +1,7 @@
 import { modelPath } from "../nsdb/paths.ts";
 import type { Agent } from "./agent.ts";
 import type { PortRow } from "./port-row.ts";
+import type { Tenure } from "./ports/tenure.ts";
 import type { ProxyStatus } from "./proxy/proxy.ts";
 import type { TopologyProblem } from "./topology/model.ts";
 
@@ -10,7 +11,7 @@ import type { TopologyProblem } from "./topology/model.ts";
  * - `idle`: `enabled` is false, nothing is plumbed.
  * - `starting`: before the first complete read of the NSDB; what an earlier run plumbed is served already.
  * - `serving`: kernel and NSDB agree.
- * - `degraded`: guests are served, and something needs an operator: see `attention`.
+ * - `degraded`: something needs an operator: see `attention`, which also says what becomes of guests.
  */
 export interface AgentStatus {
   readonly state: "idle" | "starting" | "serving" | "degraded";
@@ -50,7 +51,7 @@ export function agentStatus(agent: Agent): AgentStatus {
     enabled,
     inSync,
     ports: {
-      served: portRows(agent).length,
+      served: servedTenures(service).length,
       idle: reconcile?.idle.size ?? 0,
       failing: reconcile?.failing.size ?? 0,
     },
@@ -65,18 +66,14 @@ export function agentStatus(agent: Agent): AgentStatus {
 function attentionOf({
   parts,
   service,
-  config,
   configProblems,
   refusal,
   nsdbLoss,
   nsdbIsAway,
+  meanwhile,
   firewall,
 }: Agent): readonly string[] {
   const reconcile = service?.reconcileStatus();
-  const meanwhile =
-    config === undefined
-      ? "nothing is changed before the configuration is known"
-      : "guests are served from what was read last";
   const hostObject = modelPath("Host", parts.hostId);
   const ofHost = service?.snapshot.problems.filter(({ znode }) => znode === hostObject) ?? [];
   return [
@@ -92,7 +89,7 @@ function attentionOf({
       ([port, reason]) => `port ${port} could not be plumbed: ${reason}`,
     ),
     ...novaIsAway(service),
-    ...firewall,
+    ...firewall.map(({ sentence }) => sentence),
   ];
 }
 
@@ -105,6 +102,18 @@ function novaIsAway(service: Agent["service"]): readonly string[] {
 
 /** The addresses that are served now, one row each. */
 export function portRows({ service }: Agent): readonly PortRow[] {
+  return servedTenures(service).map((tenure) => ({
+    port: tenure.portId,
+    interface: tenure.interfaceName,
+    fixedAddress: tenure.fixedAddress,
+    linkLocal: tenure.linkLocal,
+    instanceId: tenure.instanceId,
+    projectId: tenure.projectId,
+    mac: service?.snapshot.ports.get(tenure.portId)?.mac ?? null,
+  }));
+}
+
+function servedTenures(service: Agent["service"]): readonly Tenure[] {
   if (service === undefined) return [];
   const { failing } = service.reconcileStatus();
   const leaving = new Set(service.table.leaving());
@@ -112,16 +121,7 @@ export function portRows({ service }: Agent): readonly PortRow[] {
     .tenures()
     .filter(
       (tenure) => !leaving.has(tenure) && !failing.has(tenure.portId) && !service.lent.has(tenure.portId),
-    )
-    .map((tenure) => ({
-      port: tenure.portId,
-      interface: tenure.interfaceName,
-      fixedAddress: tenure.fixedAddress,
-      linkLocal: tenure.linkLocal,
-      instanceId: tenure.instanceId,
-      projectId: tenure.projectId,
-      mac: service.snapshot.ports.get(tenure.portId)?.mac ?? null,
-    }));
+    );
 }
 
 const ENABLED: Readonly<Record<string, string>> = {

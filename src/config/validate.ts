@@ -44,20 +44,13 @@ export function validate(input: ObjectNode, mergedSchemas: ObjectNode): readonly
 /** @returns False if no schema knows the key. */
 function checkLeaf(path: readonly string[], value: HoconNode, schemas: ObjectNode): boolean {
   const declared = siblingText(schemas, path, "_type");
-  const standard = defaultAt(schemas, path);
+  const standard = getAt(schemas, path);
   if (declared !== undefined) {
     if (!fits(value, declared)) throw mismatch(path, value, standard, `it should be of type ${declared}`);
     return true;
   }
+  refuseBelowValue(path, value, schemas);
   if (standard === undefined || standard.kind === "null") return false;
-  const above = keyAbove(schemas, path);
-  if (above !== undefined)
-    throw mismatch(
-      path,
-      value,
-      standard,
-      `nothing can be below ${renderPath(above)}, which is ${typeName(standard)}`,
-    );
   if (value.kind === standard.kind) return true;
   const quoted = standard.kind === "string" ? "; put it in double quotes" : "";
   throw mismatch(
@@ -82,23 +75,19 @@ function fits(value: HoconNode, type: string): boolean {
   return (type.endsWith("[]") ? asList(value, item) : item(value)) !== undefined;
 }
 
-/** The key above, if it has a value that is no object. */
-function keyAbove(schemas: ObjectNode, path: readonly string[]): readonly string[] | undefined {
+/** A key above may have a value that is no object: what is stored below it would take its place. */
+function refuseBelowValue(path: readonly string[], value: HoconNode, schemas: ObjectNode): void {
   for (let length = 1; length < path.length; length++) {
-    const node = getAt(schemas, path.slice(0, length));
-    if (node !== undefined && node.kind !== "object") return path.slice(0, length);
+    const above = path.slice(0, length);
+    const node = getAt(schemas, above);
+    if (node === undefined || node.kind === "object" || node.kind === "null") continue;
+    throw mismatch(
+      path,
+      value,
+      node,
+      `nothing can be below ${renderPath(above)}, which is ${typeName(node)}`,
+    );
   }
-  return undefined;
-}
-
-/** The schema's value; the value above the key if that is no object, so that nothing can be below it. */
-function defaultAt(schemas: ObjectNode, path: readonly string[]): HoconNode | undefined {
-  let node: HoconNode | undefined = schemas;
-  for (const key of path) {
-    if (node?.kind !== "object") return node;
-    node = node.fields.get(key);
-  }
-  return node;
 }
 
 function whatIsThere(standard: HoconNode): string {

@@ -14,6 +14,14 @@ export interface Observed {
   readonly baseIntact: boolean;
 }
 
+/** Something of the host that an operator should know of. */
+export interface HostFinding {
+  /** With the rule to add, where there is one. */
+  readonly sentence: string;
+  /** Guests are not heard at all, and not only over IPv6. */
+  readonly silencesGuests: boolean;
+}
+
 export interface SyncReport {
   readonly added: readonly string[];
   readonly replaced: readonly string[];
@@ -35,8 +43,8 @@ export interface Datapath {
   sweep(): Promise<readonly string[]>;
   /** What went through a port's chain to the proxy since the chain was made, or undefined where it has none. @throws {DatapathError} */
   counters(portId: string): Promise<{ readonly packets: number; readonly bytes: number } | undefined>;
-  /** One sentence, with the rule to add, for each thing of the host that would keep guests from the proxy, or lets them have it over IPv4 only. @throws {DatapathError} */
-  inspectHostFirewall(): Promise<readonly string[]>;
+  /** What of the host keeps guests from the proxy, or lets them have it over IPv4 only. @throws {DatapathError} */
+  inspectHostFirewall(): Promise<readonly HostFinding[]>;
   /**
    * Whether a number's address is the host's own, so that no guest can have it: as of the last {@link Datapath.observe},
    * or of a moment ago where somebody listens to {@link Datapath.onDrift}.

@@ -1,4 +1,5 @@
 import { INTERFACE, PEER, TABLE } from "./base-ruleset.ts";
+import type { HostFinding } from "./datapath.ts";
 import { DatapathError } from "./error.ts";
 import { type OurPacket, verdictOf } from "./firewall-verdict.ts";
 import { hostHasIpv6 } from "./host-interface.ts";
@@ -37,16 +38,13 @@ const TCP_FLAGS = { inbound: [["syn"], ["ack"]], outbound: [["syn", "ack"], ["ac
 /** Where more chains of one table are wanted, it is read whole: nft is a process for each reading. */
 const MANY_CHAINS = 6;
 
-/** How each sentence begins that says why guests are not heard at all. */
-export const FIREWALL_DROPS = "The host's firewall drops";
-
 /**
- * Sentences about foreign chains that drop our packets. What cannot be told from a rule is not held against it.
+ * The foreign chains that drop our packets. What cannot be told from a rule is not held against it.
  *
  * @source measured: a drop on prerouting, input or output silences the proxy, and an accept elsewhere cannot undo it
  */
-export async function inspectHostFirewall(nft: Nft, rtnetlink: Rtnetlink): Promise<readonly string[]> {
-  const sentences: string[] = [];
+export async function inspectHostFirewall(nft: Nft, rtnetlink: Rtnetlink): Promise<readonly HostFinding[]> {
+  const findings: HostFinding[] = [];
   const tables = new Map<string, TableRules>();
   for (const chain of (await nft.listChains()).flatMap((object) => baseChain(object) ?? [])) {
     const { family, table } = chain;
@@ -55,10 +53,10 @@ export async function inspectHostFirewall(nft: Nft, rtnetlink: Rtnetlink): Promi
     tables.set(id, known);
     for (const place of await placesOf(nft, chain)) {
       const dropped = await droppedFamilies(chain, place, known);
-      if (dropped.length > 0) sentences.push(sentenceFor(chain, place, dropped));
+      if (dropped.length > 0) findings.push(findingOf(chain, place, dropped));
     }
   }
-  return [...sentences, ...(await ownMetadataService(rtnetlink))];
+  return [...findings, ...(await ownMetadataService(rtnetlink))];
 }
 
 /** Keys of {@link WAYS}: a chain of a device has as many as it has devices of ours. */
@@ -96,17 +94,19 @@ async function droppedFamilies(
   return [...dropped];
 }
 
-function sentenceFor(
+function findingOf(
   { family, table, name }: BaseChain,
   place: string,
   dropped: readonly OurPacket["family"][],
-): string {
+): HostFinding {
   const { iifname, oifname } = WAYS[place] ?? INBOUND;
   const match = iifname ? `iifname "${iifname}"` : `oifname "${oifname}"`;
-  const which = `chain "${name}" of table "${family} ${table}" (${place}) drops them. Add: nft insert rule ${family} ${table} ${name} ${match} accept`;
-  if (!dropped.includes("ip")) return `Over IPv6 the host's firewall drops metadata requests: ${which}`;
-  const only = dropped.includes("ip6") ? "" : " over IPv4";
-  return `${FIREWALL_DROPS} metadata requests${only}: ${which}`;
+  const silencesGuests = dropped.includes("ip");
+  const only = silencesGuests && !dropped.includes("ip6") ? " over IPv4" : "";
+  const what = `${silencesGuests ? "The" : "Over IPv6 the"} host's firewall drops metadata requests${only}`;
+  const which = `chain "${name}" of table "${family} ${table}" (${place}) drops them`;
+  const remedy = `nft insert rule ${family} ${table} ${name} ${match} accept`;
+  return { sentence: `${what}: ${which}. Add: ${remedy}`, silencesGuests };
 }
 
 function baseChain(object: unknown): BaseChain | undefined {
@@ -197,14 +197,13 @@ class TableRules {
 }
 
 /** A host that is itself a guest of some cloud reaches its own metadata service by a route of its own. */
-async function ownMetadataService(rtnetlink: Rtnetlink): Promise<readonly string[]> {
+async function ownMetadataService(rtnetlink: Rtnetlink): Promise<readonly HostFinding[]> {
   const [metadata, route] = [
     await rtnetlink.linkNamed(INTERFACE),
     await rtnetlink.routeInMain("169.254.169.254"),
   ];
   if (route === undefined || route.ifindex === metadata?.ifindex) return [];
   const link = await rtnetlink.linkAt(route.ifindex);
-  return [
-    `This host has a route of its own to 169.254.169.254 (by "${link?.name ?? route.ifindex}"), so it may be a cloud's guest itself: while mn-metadata runs, the host's own requests to that address are answered by no one. See docs/datapath.md, "A host that is a guest"`,
-  ];
+  const sentence = `This host has a route of its own to 169.254.169.254 (by "${link?.name ?? route.ifindex}"), so it may be a cloud's guest itself: while mn-metadata runs, the host's own requests to that address are answered by no one. See docs/datapath.md, "A host that is a guest"`;
+  return [{ sentence, silencesGuests: false }];
 }

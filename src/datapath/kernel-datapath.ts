@@ -1,6 +1,6 @@
 import { PORT_CHAIN_PREFIX, TABLE, TABLE_FAMILIES } from "./base-ruleset.ts";
 import { fitsBatch } from "./batch.ts";
-import type { Datapath, Observed, SyncMode, SyncReport } from "./datapath.ts";
+import type { Datapath, HostFinding, Observed, SyncMode, SyncReport } from "./datapath.ts";
 import { DatapathError } from "./error.ts";
 import { Host } from "./host.ts";
 import { inspectHostFirewall } from "./host-firewall.ts";
@@ -121,11 +121,11 @@ export class KernelDatapath implements Datapath {
     });
   }
 
-  async inspectHostFirewall(): Promise<readonly string[]> {
+  async inspectHostFirewall(): Promise<readonly HostFinding[]> {
     // Nothing of ours is in it, and a large firewall takes long to read: nobody waits for a turn behind it.
     const found = await inspectHostFirewall(this.#nft, this.#rtnetlink);
     const { ipv6Trouble } = this.#host;
-    return ipv6Trouble === undefined ? found : [...found, ipv6Trouble];
+    return ipv6Trouble === undefined ? found : [...found, { sentence: ipv6Trouble, silencesGuests: false }];
   }
 
   isHosts(number: number): boolean {

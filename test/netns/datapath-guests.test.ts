@@ -305,7 +305,7 @@ describe("`sync()`", () => {
       "nft",
       "add table inet fw; add chain inet fw in { type filter hook input priority 0; policy drop; }",
     );
-    const [sentence = ""] = await datapath.inspectHostFirewall();
+    const [{ sentence } = { sentence: "" }] = await datapath.inspectHostFirewall();
     const [, command = ""] = /Add: nft (.*)$/.exec(sentence) ?? [];
     expect(sentence).toContain('chain "in" of table "inet fw"');
     expect(await guestNamed("twin").fetch(METADATA_URL, "-m", "1")).toContain("timed out");

@@ -224,8 +224,10 @@ describe("a host on which IPv6 cannot be had", () => {
         expect(await datapath.observe()).toEqual({ ports: want, baseIntact: true });
         expect((await datapath.sync([], "exact")).removed).toEqual(want.map(({ portId }) => portId));
       }
-      const [sentence, ...others] = await datapath.inspectHostFirewall();
-      expect(sentence).toContain(`Guests are served over IPv4 only, and IPv6 is tried again: ${reason}`);
+      const [finding, ...others] = await datapath.inspectHostFirewall();
+      expect(finding?.sentence).toContain(
+        `Guests are served over IPv4 only, and IPv6 is tried again: ${reason}`,
+      );
       expect(others).toEqual([]);
       await datapath.sync(want, "exact");
       await proxy.close();

@@ -137,7 +137,7 @@ describe("what is said of the host's firewall is what becomes of a request", () 
   test.each(CLOSED)("the rule that is missing where it does not: %s %s %s", async (...chain) => {
     await load(chain.filter(Boolean));
     await expectServed();
-    const [sentence = ""] = await datapath.inspectHostFirewall();
+    const [{ sentence } = { sentence: "" }] = await datapath.inspectHostFirewall();
     expect(sentence).toMatch(/^The host's firewall drops metadata requests: /);
     const [, remedy = ""] = /chain "c" of table "inet fw" .* Add: nft (.*)$/.exec(sentence) ?? [];
     await must("nft", remedy);
@@ -148,7 +148,7 @@ describe("what is said of the host's firewall is what becomes of a request", () 
   test.each(HALF)("that only %s does not pass: %s %s %s", async (dropped, ...chain) => {
     await load(chain.filter(Boolean));
     await expectServed(dropped === "IPv4" ? "IPv6" : "IPv4");
-    const [sentence = "", ...others] = await datapath.inspectHostFirewall();
+    const [{ sentence } = { sentence: "" }, ...others] = await datapath.inspectHostFirewall();
     expect(sentence).toMatch(dropped === "IPv4" ? /^The host's .* over IPv4: / : /^Over IPv6 the host's /);
     expect(others).toEqual([]);
     const [, remedy = ""] = /chain "c" of table "inet fw" .* Add: nft (.*)$/.exec(sentence) ?? [];
@@ -165,7 +165,7 @@ describe("what is said of the host's firewall is what becomes of a request", () 
       const chains = [`add chain netdev fw c ${form}`, `add chain netdev fw other ${elsewhere}`];
       await must("nft", ["add table netdev fw", ...chains, `add rule netdev fw c ${rule}`].join("; "));
       await expectServed();
-      const [sentence = "", ...others] = await datapath.inspectHostFirewall();
+      const [{ sentence } = { sentence: "" }, ...others] = await datapath.inspectHostFirewall();
       expect(others).toEqual([]);
       expect(sentence).toContain(`chain "c" of table "netdev fw" (${hook} of ${device})`);
       const [, remedy = ""] = / Add: nft (.*)$/.exec(sentence) ?? [];
@@ -198,7 +198,7 @@ describe("what is said of the host's firewall is what becomes of a request", () 
     );
     await must("nft", ["add table inet fw", ...chains].join("; "));
     await load([INPUT_CLOSED, ...names.map((name) => `jump ${name}`)]);
-    const [sentence = ""] = await datapath.inspectHostFirewall();
+    const [{ sentence } = { sentence: "" }] = await datapath.inspectHostFirewall();
     expect(sentence).toContain('chain "c" of table "inet fw"');
     await must("nft", "add rule inet fw c29 tcp dport 9697 accept");
     expect(await datapath.inspectHostFirewall()).toEqual([]);

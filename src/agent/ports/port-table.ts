@@ -106,20 +106,21 @@ export class PortTable implements TenureLookup {
     const word = guestWord(port);
     const heldFor = word === undefined ? {} : { heldFor: word };
     const identities = port.fixedAddresses.flatMap((fixedAddress) => {
-      const number = this.#openIdentity(port, fixedAddress);
+      const number = this.#openIdentity(port, fixedAddress, word);
       return number === undefined ? [] : [{ number, fixedAddress, ...heldFor }];
     });
     return { portId, interfaceName, ifindex, mac, identities, ...(isIpv6Only ? { isIpv6Only } : {}) };
   }
 
-  #openIdentity(port: ComputePort, fixedAddress: string): number | undefined {
+  /** @param word For whom it is to be held. */
+  #openIdentity(port: ComputePort, fixedAddress: string, word: string | undefined): number | undefined {
     const holder = holderKey(port.portId, fixedAddress);
     let number = this.#numberOfHolder.get(holder);
     const row = number === undefined ? undefined : this.#rows.get(number);
     const adopted = number === undefined ? undefined : this.#adopted.get(number);
     if (row !== undefined && changesHands(row.tenure, port)) number = undefined;
     // Whoever ran before may have left sockets, and what they still send is for the guest of that time.
-    if (adopted?.heldFor !== undefined && adopted.heldFor !== guestWord(port)) number = undefined;
+    if (adopted?.heldFor !== undefined && adopted.heldFor !== word) number = undefined;
     if (number !== undefined && this.#options.isReserved(number)) number = undefined;
     number ??= this.#freeNumber();
     if (number === undefined) return undefined;

@@ -1,8 +1,9 @@
 import { defineConfig } from "vitest/config";
 
 /**
- * Two kinds of suite. `unit` files run side by side. `netns` files program the kernel of the namespace that
- * the whole run lives in (scripts/test.mjs makes it), so they take turns.
+ * Three kinds of suite. `unit` files run side by side. `tools` are of the scripts of `tools/`, in whatever language.
+ * `netns` files program the kernel of the namespace that the whole run lives in (scripts/test.mjs makes it), so they
+ * take turns.
  */
 export default defineConfig({
   test: {
@@ -16,9 +17,10 @@ export default defineConfig({
         test: {
           name: "unit",
           include: ["test/**/*.test.ts"],
-          exclude: ["test/netns/**", "test/acceptance/**"],
+          exclude: ["test/netns/**", "test/tools/**", "test/acceptance/**"],
         },
       },
+      { extends: true, test: { name: "tools", include: ["test/tools/**/*.test.ts"] } },
       {
         extends: true,
         test: {

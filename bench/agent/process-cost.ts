@@ -17,6 +17,22 @@ export function costOf(pid: number): Cost {
   return { cpuSeconds: ticks / 100, rssMiB: Number(kiB) / 1024 };
 }
 
+/** What the CPUs of this machine have done, in 1/100 s. @source proc(5): `cpu` of /proc/stat */
+export interface CpuTime {
+  readonly worked: number;
+  /** Wanted to work, and the hypervisor below let another machine run. */
+  readonly stolen: number;
+}
+
+export function cpuTime(): CpuTime {
+  const [line = ""] = readFileSync("/proc/stat", "utf8").split("\n");
+  const [user = 0, nice = 0, system = 0, , , irq = 0, softirq = 0, stolen = 0] = line
+    .split(/\s+/)
+    .slice(1)
+    .map(Number);
+  return { worked: user + nice + system + irq + softirq, stolen };
+}
+
 /** Children that still run, such as the agent's `ip monitor`. */
 export function childrenOf(pid: number): readonly number[] {
   return readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").split(" ").filter(Boolean).map(Number);

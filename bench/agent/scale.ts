@@ -9,6 +9,7 @@ import { buildHypervisor, run } from "../../test/support/guests.ts";
 import { Cloud } from "./cloud.ts";
 import { inOwnNamespace } from "./own-namespace.ts";
 import { type Figure, PARTS, type PartName, type Scale } from "./parts.ts";
+import { type CpuTime, cpuTime } from "./process-cost.ts";
 
 const { values } = parseArgs({
   options: {
@@ -38,7 +39,9 @@ async function measure(): Promise<void> {
     for (const name of Object.keys(PARTS) as PartName[]) {
       if (!names.includes(name) && name !== "grow") continue;
       say(name);
-      for (const figure of await PARTS[name](cloud, scale)) {
+      const before = cpuTime();
+      const measured = await PARTS[name](cloud, scale);
+      for (const figure of [...measured, stolenSince(before)]) {
         say(
           `  ${figure.what}: ${figure.value}${figure.target === undefined ? "" : `   (target ${figure.target})`}`,
         );
@@ -50,6 +53,16 @@ async function measure(): Promise<void> {
   }
   const isWhole = !values.quick && names.length === Object.keys(PARTS).length;
   if (isWhole) writeFileSync(new URL("results.md", import.meta.url), reportOf(figures, bound, load));
+}
+
+function stolenSince(before: CpuTime): Figure {
+  const now = cpuTime();
+  const stolen = now.stolen - before.stolen;
+  const share = stolen / Math.max(1, stolen + now.worked - before.worked);
+  return {
+    what: "… CPU that was wanted meanwhile and went to other machines of the host below",
+    value: `${(share * 100).toFixed(0)} %`,
+  };
 }
 
 function reportOf(figures: readonly Figure[], bound: number, load: number): string {

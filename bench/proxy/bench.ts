@@ -16,6 +16,7 @@ import {
 } from "./peers.ts";
 
 const QUICK = process.argv.includes("--quick");
+const ROUNDS = 5;
 const FOLDER = mkdtempSync(join(tmpdir(), "mn-bench-"));
 
 interface Target {
@@ -46,11 +47,12 @@ async function main(): Promise<void> {
     const targets = await startAll(children);
     const results = new Map<string, Map<string, Run[]>>();
     const cases = casesOf();
-    const rounds = QUICK ? 1 : 3;
+    const rounds = QUICK ? 1 : ROUNDS;
     for (const one of cases) await measure(one, targets.at(-1) as Target, 1);
     for (let round = 0; round < rounds; round++) {
       for (const one of cases) {
-        for (const target of targets) {
+        // Who comes after whom makes a difference, so that changes.
+        for (const target of inOrder(targets, round)) {
           const run = await measure(one, target, 1);
           const ofCase = results.get(title(one)) ?? new Map<string, Run[]>();
           results.set(title(one), ofCase.set(target.name, [...(ofCase.get(target.name) ?? []), run]));
@@ -64,6 +66,13 @@ async function main(): Promise<void> {
     for (const child of children) child.kill("SIGTERM");
     rmSync(FOLDER, { recursive: true, force: true });
   }
+}
+
+/** Another one first each time, and every other time backwards. */
+function inOrder<T>(all: readonly T[], round: number): readonly T[] {
+  const at = round % all.length;
+  const turned = [...all.slice(at), ...all.slice(0, at)];
+  return round % 2 === 0 ? turned : turned.reverse();
 }
 
 function casesOf(): Case[] {
@@ -180,7 +189,7 @@ function reportOf(results: Map<string, Map<string, Run[]>>, targets: readonly Ta
     "# The proxy beside haproxy",
     "",
     `Node ${process.versions.node}, ${execFileSync("haproxy", ["-v"], { encoding: "utf8" }).split("\n")[0]}, ${cpus().length} CPUs shared by`,
-    "client, proxy and upstream; medians of three interleaved runs of a second each. `direct` is the constant",
+    "client, proxy and upstream; medians of five interleaved runs of a second each, in changing order. `direct` is the constant",
     "upstream (nginx), `plain` a haproxy that only forwards, `neutron` a haproxy as Neutron's host proxy has it with",
     `${INSTANCES} instances, \`ours\` this proxy with ${INSTANCES} ports. "same" is one guest asking for one document, where requests in`,
     'flight share an answer; "distinct" asks for another URL each time, so none can. Closed loop: latency is at saturation.',

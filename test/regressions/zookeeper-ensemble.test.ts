@@ -30,8 +30,11 @@ afterAll(() => ensemble.cleanUp());
 beforeEach(async () => {
   root += 1;
   const url = parseNsdbUrl(`zk://${ensemble.addresses}/ensemble${root}`);
+  // Patient: nothing has gone wrong yet, and a machine may be slow.
+  const patient = await openStore(url);
+  await patient.write(PATHS.map((path) => ({ kind: "create", path, data: Buffer.from("0") })));
+  await patient.close();
   writer = await openStore(url, { sessionTimeoutMs: 2_000 });
-  await writer.write(PATHS.map((path) => ({ kind: "create", path, data: Buffer.from("0") })));
   const made = vi.spyOn(zookeeperClient, "createClient");
   store = await openStore(url, { sessionTimeoutMs: 2_000 });
   client = made.mock.results.at(-1)?.value as Client; // Its last attempt was the one that connected.

@@ -78,15 +78,18 @@ export class EnsembleHost {
     const host = address ?? "127.0.0.1";
     const ensemble = await startEnsemble({ tickMs, host });
     const nsdb = `zk://${ensemble.addresses}/midonet`;
-    // Shorter than an agent's, so that a change is written before the agent has found another server.
-    const store = await openStore(parseNsdbUrl(nsdb), { sessionTimeoutMs: 2 * tickMs });
     const all = Array.from({ length: count + 2 }, (_, n) => n);
     const guests = all.slice(0, count);
     const nova = await StandInNova.start({ secret: SECRET, host, instances: all.map(instanceOf) });
-    const midonet = new MidonetWriter(store, HOST_ID);
+    // Patient: nothing has gone wrong yet, and a machine may be slow.
+    const patient = await openStore(parseNsdbUrl(nsdb));
+    const midonet = new MidonetWriter(patient, HOST_ID);
     await midonet.setKeys({ enabled: true, novaUrl: nova.url, secret: SECRET });
     await midonet.createAll(all.map(memberOf));
     await midonet.list([...guests, count].map(memberOf));
+    await patient.close();
+    // Its session is shorter than an agent's, so that a change is written before the agent has found another server.
+    const store = await openStore(parseNsdbUrl(nsdb), { sessionTimeoutMs: 2 * tickMs });
     const crowd = await Crowd.plug(all.length, all);
     const folder = mkdtempSync(join(tmpdir(), "mn-ensemble-"));
     return new EnsembleHost({ ensemble, store, nova, crowd, nsdb, guests }, folder);

@@ -166,28 +166,30 @@ describe("`NfTablesSocket`", () => {
       );
       const load = `add table inet edge\nadd set inet edge s { type ipv4_addr; }\nadd element inet edge s { ${elements.join(", ")} }`;
       let longestMs = 0;
+      let longestChangeMs = 0;
       let last = performance.now();
       const ticker = setInterval(() => {
         const now = performance.now();
         longestMs = Math.max(longestMs, now - last);
         last = now;
       }, 5);
-      let isLoaded = false;
-      const loaded = nft.apply([load]).finally(() => {
-        isLoaded = true;
-      });
-      let longestChangeMs = 0;
-      last = performance.now();
-      while (!isLoaded) {
-        const began = performance.now();
-        expect(await nfTables.change([], facts)).toBe(true);
-        expect(await nfTables.change(facts, [])).toBe(true);
-        longestChangeMs = Math.max(longestChangeMs, performance.now() - began);
-        await new Promise((resolve) => setTimeout(resolve, 5));
-      }
-      await loaded;
-      clearInterval(ticker);
       // Only where a change had to wait does it say anything that the event loop had not to.
+      for (let tries = 0; longestChangeMs <= 100 && tries < 5; tries++) {
+        let isLoaded = false;
+        const loaded = nft.apply([load]).finally(() => {
+          isLoaded = true;
+        });
+        while (!isLoaded) {
+          const began = performance.now();
+          expect(await nfTables.change([], facts)).toBe(true);
+          expect(await nfTables.change(facts, [])).toBe(true);
+          longestChangeMs = Math.max(longestChangeMs, performance.now() - began);
+          await new Promise((resolve) => setTimeout(resolve, 5));
+        }
+        await loaded;
+        await nft.apply(["delete table inet edge"]);
+      }
+      clearInterval(ticker);
       expect(longestChangeMs).toBeGreaterThan(100);
       expect(longestMs).toBeLessThan(longestChangeMs / 2);
     });

@@ -19,6 +19,8 @@ export interface Register {
   readonly version: number;
   readonly outbox: Outbox;
   tenureOf(peerAddress: string): Tenure | undefined;
+  /** A share has lost a connection. */
+  left(share: PortShare): void;
   guestOf(tenure: Tenure): Guest;
   /** The share of a port, or of an address that no port is known of. */
   shareOf(name: string): PortShare;
@@ -155,11 +157,13 @@ export class Connection implements SharedConnection, ConversationHandler {
   }
 
   #join(share: PortShare): void {
-    if (share === this.share) return;
-    removeFrom(this.share.connections, this);
-    this.share.addUnsent(-this.#unsent);
+    const before = this.share;
+    if (share === before) return;
+    removeFrom(before.connections, this);
+    before.addUnsent(-this.#unsent);
     share.addUnsent(this.#unsent);
     this.share = share;
     share.connections.push(this);
+    this.#register.left(before);
   }
 }

@@ -1,5 +1,5 @@
 import type { Complaints } from "./complaints.ts";
-import type { FairGate } from "./port-share.ts";
+import type { FairGate } from "./fair-gate.ts";
 import type { ProxySettings } from "./settings.ts";
 import type { Upstream } from "./upstream/upstream.ts";
 

@@ -1,16 +1,18 @@
 import type { Answer, Joinable, Question, Waiter } from "./answer.ts";
 import { timeFor } from "./documents.ts";
+import type { Trickle } from "./fair-gate.ts";
 import type { FlightContext, Timed } from "./flight-context.ts";
 import type { Guest } from "./guest.ts";
 import { HeldAnswer } from "./held-answer.ts";
 import type { AnswerHead } from "./http/answer-head.ts";
 import { removeFrom } from "./lists.ts";
-import type { PortShare, Trickle } from "./port-share.ts";
+import type { Effort } from "./places.ts";
+import type { Lane, PortShare } from "./port-share.ts";
 import { isPerhapsItsOwn, remedyFor } from "./remedy.ts";
 import { Stream } from "./stream.ts";
 import type { Endpoint, Unheard } from "./upstream/endpoint.ts";
 import type { AnswerListener, FailureKind, Line } from "./upstream/line.ts";
-import { nextOf } from "./upstream/upstream.ts";
+import { Route } from "./upstream/route.ts";
 
 /**
  * One question on its way to nova and back: for as many of a guest's requests as ask the same at the same time,
@@ -19,6 +21,7 @@ import { nextOf } from "./upstream/upstream.ts";
  */
 export class Flight implements AnswerListener, Joinable, Timed, Trickle, Unheard {
   readonly guest: Guest;
+  readonly share: PortShare;
   readonly question: Question;
   /** Whether others may join. */
   readonly isShared: boolean;
@@ -26,16 +29,17 @@ export class Flight implements AnswerListener, Joinable, Timed, Trickle, Unheard
   dueAt = 0;
   askedAt = 0;
   overtakers = 0;
+  effort: Effort = "cold";
+  beside = 0;
+  lane: Lane | undefined;
+  kind: Trickle["kind"] = "counted";
   readonly #context: FlightContext;
   readonly #generation: number;
   #state: "queued" | "asking" | "trickling" | "retrying" | "forsaken" | "done" = "queued";
   #endpoint: Endpoint | undefined;
   #line: Line | undefined;
-  #secretIndex = 0;
-  #otherSecretTried = false;
   #wasOvertaken = false;
-  #tried: Set<Endpoint> | undefined;
-  #rounds = 0;
+  readonly #route = new Route();
   #hasFailed = false;
   readonly #held = new HeldAnswer();
   #stream: Stream | undefined;
@@ -45,13 +49,10 @@ export class Flight implements AnswerListener, Joinable, Timed, Trickle, Unheard
   constructor(context: FlightContext, guest: Guest, question: Question, isShared: boolean) {
     this.#context = context;
     this.guest = guest;
+    this.share = guest.share;
     this.question = question;
     this.isShared = isShared;
     this.#generation = guest.answers.generation;
-  }
-
-  get share(): PortShare {
-    return this.guest.share;
   }
 
   get isAtNova(): boolean {
@@ -69,6 +70,12 @@ export class Flight implements AnswerListener, Joinable, Timed, Trickle, Unheard
     this.#context.gate.enter(this);
   }
 
+  wants(): Lane {
+    const ranking = this.guest.ranking(this.#context.upstream);
+    // One is left: it is asked for at the start of a round.
+    return (this.#route.next(ranking) as Endpoint).lane;
+  }
+
   granted(): void {
     this.#state = "asking";
     this.#ask(false);
@@ -82,7 +89,7 @@ export class Flight implements AnswerListener, Joinable, Timed, Trickle, Unheard
   expire(waiter: Waiter): void {
     if (this.#unavailable !== undefined) waiter.answer(this.#unavailable);
     else if (this.isAtNova) waiter.refuse(504, "nova has not answered in time");
-    else if (this.#state === "queued" && this.#rounds === 0) waiter.refuse(503, BUSY);
+    else if (this.#state === "queued" && this.#route.rounds === 0) waiter.refuse(503, BUSY);
     else waiter.refuse(503, "nova cannot be reached at the moment");
     removeFrom(this.waiters, waiter);
     // Who asks from now on has a better chance with a question of its own.
@@ -93,7 +100,11 @@ export class Flight implements AnswerListener, Joinable, Timed, Trickle, Unheard
   due(): void {
     if (this.#state === "forsaken") this.#cancel();
     else if (this.#stream !== undefined) this.#trickle();
-    else this.#tryAgain();
+    else {
+      this.#context.timed.delete(this);
+      this.#state = "queued";
+      this.#context.gate.enter(this);
+    }
   }
 
   cut(): void {
@@ -117,6 +128,10 @@ export class Flight implements AnswerListener, Joinable, Timed, Trickle, Unheard
     this.#context.complaints.overtaken(endpoint.address.url);
     this.#turnFrom(endpoint);
     this.#askOnceMore(endpoint);
+  }
+
+  late(): void {
+    this.#context.gate.setAside(this);
   }
 
   onHead(head: AnswerHead): void {
@@ -150,7 +165,7 @@ export class Flight implements AnswerListener, Joinable, Timed, Trickle, Unheard
     }
     const { status } = this.#held.head;
     if (status === 403 && this.#tryOtherSecret(endpoint)) return;
-    if (status !== 403) endpoint.secretIndex = this.#secretIndex;
+    if (status !== 403) endpoint.secretIndex = this.#route.secretIndex;
     if (isPerhapsItsOwn(status) && !this.#hasFailed && this.#mayGoElsewhere(endpoint)) {
       this.#held.forget();
       this.#askOnceMore(endpoint);
@@ -164,6 +179,7 @@ export class Flight implements AnswerListener, Joinable, Timed, Trickle, Unheard
     }
     if (this.#line !== undefined && this.guest.lastLine?.line !== this.#line)
       this.guest.lastLine = { endpoint, line: this.#line };
+    this.guest.answeredAt = endpoint.answeredAt;
     this.#land();
     const { cacheTtlMs } = this.#context.settings;
     if (this.isShared) this.guest.answers.keep(this.question, answer, this.#generation, cacheTtlMs);
@@ -204,33 +220,31 @@ export class Flight implements AnswerListener, Joinable, Timed, Trickle, Unheard
   #ask(cold: boolean): void {
     const { settings, upstream } = this.#context;
     const ranking = this.guest.ranking(upstream);
-    // Not where the operator no longer wants anything asked.
-    const again = cold || this.#otherSecretTried ? ranking.find((one) => one === this.#endpoint) : undefined;
-    const endpoint = again ?? nextOf(ranking, this.#tried);
+    const endpoint = this.#route.next(
+      ranking,
+      cold || this.#route.isOnOtherSecret ? this.#endpoint : undefined,
+    );
     if (endpoint === undefined) {
       this.#retryLater();
       return;
     }
-    if (!this.#otherSecretTried) this.#secretIndex = endpoint.secretIndex;
+    this.#route.arrive(endpoint);
     this.#endpoint = endpoint;
+    this.#context.gate.move(this, endpoint.lane);
     const { method, headers, headerLines, body, isSafe } = this.question;
     const path = endpoint.address.basePath + this.question.path;
-    const last = this.guest.lastLine;
-    const preferred = last?.endpoint === endpoint ? last.line : undefined;
     const wants = { cold: cold || !isSafe, bodiless: body === undefined && isSafe };
-    const line = endpoint.borrow(preferred, wants);
+    const line = endpoint.borrow(this.guest.lineTo(endpoint), wants);
     this.#line = line;
-    const identity = this.guest.identity(settings, this.#secretIndex);
+    const identity = this.guest.identity(settings, this.#route.secretIndex);
     this.askedAt = performance.now();
+    this.effort = this.guest.effortFor(this.question.path, endpoint, this.askedAt);
     endpoint.asked(this);
     line.ask({ method, path, headers, headerLines, body, identity }, this);
   }
 
   #mayGoElsewhere(endpoint: Endpoint): boolean {
-    if (!this.question.isSafe) return false;
-    const tried = new Set(this.#tried).add(endpoint);
-    const next = nextOf(this.guest.ranking(this.#context.upstream), tried);
-    return next?.state === "healthy" && !next.isMute;
+    return this.question.isSafe && this.#route.leadsOn(this.guest.ranking(this.#context.upstream), endpoint);
   }
 
   /** Stops waiting for what was asked there. */
@@ -240,40 +254,30 @@ export class Flight implements AnswerListener, Joinable, Timed, Trickle, Unheard
   }
 
   #tryElsewhere(endpoint: Endpoint): void {
-    this.#tried ??= new Set();
-    this.#tried.add(endpoint);
-    this.#otherSecretTried = false;
+    this.#route.leave(endpoint);
     this.#ask(false);
   }
 
   #tryOtherSecret(endpoint: Endpoint): boolean {
-    if (this.#otherSecretTried || this.#context.settings.previousSharedSecret === undefined) {
+    if (this.#route.isOnOtherSecret || this.#context.settings.previousSharedSecret === undefined) {
       this.#context.complaints.secretsDiffer(endpoint.address.url);
       return false;
     }
     this.#held.forget();
-    this.#otherSecretTried = true;
-    this.#secretIndex = 1 - this.#secretIndex;
+    this.#route.turnSecret();
     this.#ask(false);
     return true;
   }
 
   /** Every endpoint has been tried: waits a little, without its place at the gate. */
   #retryLater(): void {
-    this.#context.gate.leave(this.share);
+    this.#context.gate.leave(this);
     this.#endpoint = undefined;
     this.#line = undefined;
     this.#state = "retrying";
-    this.dueAt = performance.now() + Math.min(MIN_RETRY_MS << this.#rounds++, MAX_RETRY_MS);
+    this.dueAt = performance.now() + Math.min(MIN_RETRY_MS << this.#route.rounds, MAX_RETRY_MS);
+    this.#route.startOver();
     this.#context.timed.add(this);
-  }
-
-  #tryAgain(): void {
-    this.#context.timed.delete(this);
-    this.#state = "queued";
-    this.#tried?.clear();
-    this.#otherSecretTried = false;
-    this.#context.gate.enter(this);
   }
 
   #beginStream(): void {
@@ -306,15 +310,12 @@ export class Flight implements AnswerListener, Joinable, Timed, Trickle, Unheard
     if (this.isShared) this.guest.withdraw(this);
     // Who asked while it was being carried out may have been answered from before it.
     if (!this.question.isSafe) this.guest.forgetAnswers();
-    const state = this.#state;
     this.#state = "done";
     this.#stream?.leaveLine();
     this.#endpoint?.settled(this, false);
     this.#endpoint = undefined;
     this.#context.timed.delete(this);
-    if (state === "asking" || state === "forsaken") this.#context.gate.leave(this.share);
-    else if (state === "trickling") this.#context.gate.trickled(this);
-    else if (state === "queued") this.#context.gate.cancel(this);
+    this.#context.gate.leave(this);
   }
 
   /**
@@ -335,9 +336,8 @@ export class Flight implements AnswerListener, Joinable, Timed, Trickle, Unheard
 
   #cancel(): void {
     if (this.#state === "done") return;
-    const line = this.#state === "queued" || this.#state === "retrying" ? undefined : this.#line;
     this.#land();
-    line?.abandon();
+    this.#line?.abandon();
   }
 }
 

@@ -127,7 +127,7 @@ export class GuestRequest implements Waiter {
 
   earlierSettled(): void {
     // Where the connection ends, nobody would hear the answer; where its time is over, it is told so.
-    if (!this.#waitsItsTurn || !this.connection.socket.writable || !this.connection.isTurnOf(this)) return;
+    if (!this.#waitsItsTurn || this.connection.conversation.isOver || !this.connection.isTurnOf(this)) return;
     if (performance.now() > this.deadlineAt) return;
     this.#waitsItsTurn = false;
     this.proceed();
@@ -150,6 +150,8 @@ export class GuestRequest implements Waiter {
       const dueAt = this.connection.conversation.readsSince + this.#desk.context.settings.holdMs;
       if (performance.now() < dueAt) this.deadlineAt = dueAt;
       else this.refuse(408, "the request body did not arrive in time", true);
+    } else if (this.guest?.share.heldItselfUp(this.#desk.context.settings.holdMs) === true) {
+      this.#novaHasTime();
     } else {
       this.refuse(429, "this port asks too much");
     }
@@ -213,7 +215,7 @@ export class GuestRequest implements Waiter {
   reset(): void {
     if (this.#done) return;
     // First, so that nothing is asked for what waits behind it.
-    this.connection.socket.resetAndDestroy();
+    this.connection.conversation.reset();
     this.#settle(0);
   }
 

@@ -1,11 +1,13 @@
 import type { Tenure } from "../ports/tenure.ts";
 import { isSameQuestion, type Joinable, type Question } from "./answer.ts";
+import { isSlowDocument } from "./documents.ts";
 import type { Timed } from "./flight-context.ts";
 import { headerLinesOf } from "./headers.ts";
 import { identityHeaders, isSendable } from "./identity.ts";
 import { tokenExpiry } from "./imds-token.ts";
 import { KeptAnswers } from "./kept-answers.ts";
 import { removeFrom } from "./lists.ts";
+import type { Effort } from "./places.ts";
 import type { PortShare } from "./port-share.ts";
 import type { ProxySettings } from "./settings.ts";
 import type { Endpoint } from "./upstream/endpoint.ts";
@@ -21,6 +23,8 @@ export class Guest {
   readonly answers: KeptAnswers;
   /** Where its last answer came from: that process of nova has it in its cache. */
   lastLine: { readonly endpoint: Endpoint; readonly line: Line } | undefined;
+  /** When that was, on the clock of `performance.now()`. */
+  answeredAt = 0;
   ended = false;
   /** Questions on their way that other requests may join. */
   readonly #flights: Joinable[] = [];
@@ -93,6 +97,18 @@ export class Guest {
     return this.#ranking;
   }
 
+  /** The line to an endpoint that it was answered on last. */
+  lineTo(endpoint: Endpoint): Line | undefined {
+    return this.lastLine?.endpoint === endpoint ? this.lastLine.line : undefined;
+  }
+
+  /** What an endpoint has to do for it now. */
+  effortFor(path: string, endpoint: Endpoint, now: number): Effort {
+    if (isSlowDocument(path)) return "slow";
+    const isKept = this.lastLine?.endpoint === endpoint && now - this.answeredAt < KEPT_MS;
+    return isKept ? "warm" : "cold";
+  }
+
   /** Whether an IMDSv2 token is this guest's and has not ended. A client sends one token many times. */
   holdsToken(settings: ProxySettings, token: string, nowMs: number): boolean {
     this.#follow(settings);
@@ -117,3 +133,5 @@ export class Guest {
 }
 
 const MAX_JOINABLE = 64;
+/** Less than nova keeps what it built. @source nova/conf/api.py, metadata_cache_expiration: 15 s */
+const KEPT_MS = 10_000;

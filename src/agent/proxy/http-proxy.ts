@@ -4,6 +4,7 @@ import type { Tenure, TenureLookup } from "../ports/tenure.ts";
 import { Complaints } from "./complaints.ts";
 import { Connection, type Register } from "./connection.ts";
 import { Connections, leastDeserving } from "./connections.ts";
+import { FairGate } from "./fair-gate.ts";
 import type { FlightContext, Timed } from "./flight-context.ts";
 import { Guest } from "./guest.ts";
 import { type Desk, GuestRequest } from "./guest-request.ts";
@@ -14,11 +15,12 @@ import { addressOf, FAULTS, SERVER_OPTIONS, startListening } from "./listener.ts
 import { removeFrom } from "./lists.ts";
 import { Outbox } from "./outbox.ts";
 import { Pace } from "./pace.ts";
-import { FairGate, PortShare } from "./port-share.ts";
+import type { PortShare } from "./port-share.ts";
 import type { LastRequest, ListenAddress, Proxy as MetadataProxy, ProxyStatus } from "./proxy.ts";
 import { requestId } from "./recent.ts";
 import { refusalOf } from "./refusal.ts";
 import type { ProxySettings } from "./settings.ts";
+import { Shares } from "./shares.ts";
 import { Upstream } from "./upstream/upstream.ts";
 
 export interface ProxyOptions {
@@ -51,7 +53,7 @@ class HttpProxy implements MetadataProxy, Desk, Register {
     [];
   readonly #connections = new Connections();
   readonly #parsers = new RequestParsers();
-  readonly #shares = new Map<string, PortShare>();
+  readonly #shares = new Shares();
   readonly #guests = new WeakMap<Tenure, Guest>();
   readonly #counters: Record<string, number> = {};
   readonly #byClass: [number, number, number, number, number] = [0, 0, 0, 0, 0];
@@ -96,9 +98,10 @@ class HttpProxy implements MetadataProxy, Desk, Register {
   reconfigure(settings: ProxySettings): void {
     const before = this.context.settings;
     if (needsNewUpstream(before, settings)) {
-      const upstream = new Upstream(settings, this.#log, this.outbox, this.context.upstream);
-      this.context.upstream.retire();
-      this.context.upstream = upstream;
+      const { upstream } = this.context;
+      this.context.upstream = new Upstream(settings, this.#log, this.outbox, upstream);
+      upstream.retire();
+      for (const { lane } of upstream.endpoints) this.#gate.regroup(lane);
     }
     this.context.settings = settings;
   }
@@ -110,11 +113,11 @@ class HttpProxy implements MetadataProxy, Desk, Register {
     this.context.upstream.forget(tenure.instanceId);
     const ending = this.#connections.list().filter((connection) => connection.belongsTo(tenure));
     await Promise.all(ending.map(({ socket }) => destroyed(socket)));
-    this.#dropShare(guest.share);
+    this.#shares.ended(guest.share);
   }
 
   lastRequests(portId: string): readonly LastRequest[] {
-    return this.#shares.get(portId)?.recent.list() ?? [];
+    return this.#shares.find(portId)?.recent.list() ?? [];
   }
 
   status(): ProxyStatus {
@@ -160,16 +163,12 @@ class HttpProxy implements MetadataProxy, Desk, Register {
       guest = new Guest(tenure, this.shareOf(tenure.portId), this.#timed);
       this.#guests.set(tenure, guest);
     }
+    this.#shares.revive(guest.share);
     return guest;
   }
 
   shareOf(name: string): PortShare {
-    let share = this.#shares.get(name);
-    if (share === undefined) {
-      share = new PortShare(name, this.context.settings.requestBurst, performance.now());
-      this.#shares.set(name, share);
-    }
-    return share;
+    return this.#shares.of(name, this.context.settings.requestBurst);
   }
 
   requested(connection: Connection, head: RequestHead, reply: Reply): BodyListener | undefined {
@@ -187,13 +186,17 @@ class HttpProxy implements MetadataProxy, Desk, Register {
     conversation.refuse(refusalOf(status, text, serial, "GET, HEAD, POST, PUT"));
   }
 
+  left(share: PortShare): void {
+    this.#shares.left(share);
+  }
+
   roomMade(share: PortShare): void {
     this.#gate.makeUse(share);
   }
 
   closed(connection: Connection): void {
     this.#connections.delete(connection);
-    if (connection.share.connections.length === 0) this.#dropShare(connection.share);
+    this.left(connection.share);
   }
 
   settled(request: GuestRequest, status: number): void {
@@ -234,7 +237,7 @@ class HttpProxy implements MetadataProxy, Desk, Register {
     const connection = new Connection(socket, this, this.#parsers, now);
     this.#connections.add(connection);
     if (connection.share.connections.length > MAX_CONNECTIONS_PER_PORT) this.#evict(connection.share);
-    if (this.#connections.size > MAX_CONNECTIONS) this.#evict(this.#largestShare());
+    if (this.#connections.size > MAX_CONNECTIONS) this.#evict(this.#shares.largest());
   }
 
   #tableChanged(): void {
@@ -278,20 +281,6 @@ class HttpProxy implements MetadataProxy, Desk, Register {
     this.count("evictedConnections");
     if (share !== undefined) leastDeserving(share)?.cut();
   }
-
-  #largestShare(): PortShare | undefined {
-    let largest: PortShare | undefined;
-    for (const share of this.#shares.values()) {
-      if (share.connections.length > (largest?.connections.length ?? 0)) largest = share;
-    }
-    return largest;
-  }
-
-  /** Forgets addresses that no port was found for; what is known of a port stays for `explain`. */
-  #dropShare(share: PortShare): void {
-    if (share.connections.length > 0) return;
-    if (!UUID.test(share.name)) this.#shares.delete(share.name);
-  }
 }
 
 /** What others only read. */
@@ -319,7 +308,6 @@ function oneTick(): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, 10));
 }
 
-const UUID = /^[0-9a-f]{8}-[0-9a-f-]{27}$/;
 const TICK_MS = 100;
 /** In so many ticks every connection is looked at about once. */
 const SWEEP_TICKS = 10;

@@ -8,9 +8,10 @@ export class RecentRequests {
 
   /**
    * @param at When it was answered, on the clock of `performance.now()`.
-   * @param target Path and query; the query is left out when read.
+   * @param asked Path and query; the query is left out when read.
    */
-  add(at: number, method: string, target: string, status: number, durationMs: number, serial: number): void {
+  add(at: number, method: string, asked: string, status: number, durationMs: number, serial: number): void {
+    const target = asked.length <= MAX_TARGET ? asked : shortened(asked);
     const slot = this.#slots[this.#next];
     if (slot === undefined) {
       this.#slots.push({ at, method, target, status, durationMs, serial });
@@ -54,4 +55,11 @@ interface Slot {
   serial: number;
 }
 
+/** A part of a string keeps all of it in memory, so this is another one. */
+function shortened(target: string): string {
+  return `${Buffer.from(target.slice(0, MAX_TARGET), "latin1").toString("latin1")}…`;
+}
+
 const CAPACITY = 16;
+/** A guest may ask for 32 KiB, and what it asked stays when it is gone. */
+const MAX_TARGET = 256;

@@ -63,7 +63,7 @@ describe("requests that ask the same at the same time", () => {
 
 describe("a question that nova has lost", () => {
   it("fails whoever has waited for it, and nobody who comes after", async () => {
-    await using lab = await startLab({ holdMs: 500 });
+    await using lab = await startLab({ holdMs: 2_000 });
     lab.nova.fault = (_method, _path, count) => (count === 1 ? { kind: "hang" } : undefined);
     const first = ask(lab, 1, HOSTNAME);
     await until(() => lab.nova.requests.length === 1);

@@ -61,7 +61,7 @@ describe("answers that go on and on", () => {
 
   it("keep no other guest from nova", async () => {
     await using nova = await RawNova.start(answer);
-    await using lab = await labOf(nova, 1_500);
+    await using lab = await labOf(nova, 8_000);
     const asking = await askedBy(lab, 8);
     await until(() => nova.requests.length === 128);
     expect((await rawExchange(lab, 9, get("/small"))).statuses).toEqual([200]);
@@ -71,7 +71,7 @@ describe("answers that go on and on", () => {
 
   it("are cut where there are more than are kept, the oldest of whoever has the most", async () => {
     await using nova = await RawNova.start(answer);
-    await using lab = await labOf(nova, 3_000);
+    await using lab = await labOf(nova, 8_000);
     const few = await RawGuest.connect(lab, 9);
     few.send(get("/drip"));
     await until(() => nova.requests.length === 1);

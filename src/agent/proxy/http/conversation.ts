@@ -3,6 +3,7 @@ import type { Outbox, Sender } from "../outbox.ts";
 import type { AnswerHead } from "./answer-head.ts";
 import { type Outlet, Reply } from "./reply.ts";
 import type { RequestEvents, RequestHead, RequestParser, RequestParsers } from "./request-parser.ts";
+import { type SocketEvents, tellDrained, tellSocketEvents } from "./socket-events.ts";
 
 /** Hears the body of one request. */
 export interface BodyListener {
@@ -29,7 +30,7 @@ export interface ConversationHandler {
 export type Fault = "not-http" | "head-too-large" | "too-late" | "too-many" | "connect";
 
 /** A guest's TCP connection as HTTP/1: requests come out of it, and the answers go back in the same order. */
-export class Conversation implements RequestEvents, Outlet, Sender {
+export class Conversation implements RequestEvents, SocketEvents, Outlet, Sender {
   readonly socket: Socket;
   readonly #handler: ConversationHandler;
   readonly #parsers: RequestParsers;
@@ -75,10 +76,18 @@ export class Conversation implements RequestEvents, Outlet, Sender {
     this.#parser = parsers.take(socket, this);
     this.#since = now;
     this.#readsSince = now;
-    (socket as GuestSocket)[CONVERSATION] = this; // ours alone, by a symbol
-    socket.on("end", onEnd);
-    socket.on("error", onError);
-    socket.on("close", onClose);
+    tellSocketEvents(socket, this);
+  }
+
+  /** Whether nothing more can be answered, though what was answered last may still be on its way out. */
+  get isOver(): boolean {
+    return this.#leavesQuiet !== undefined || !this.socket.writable;
+  }
+
+  /** Breaks it off, behind the answers that are complete. */
+  reset(): void {
+    this.flush();
+    this.socket.resetAndDestroy();
   }
 
   /** Whether a request has begun to arrive, or the first one is being waited for. */
@@ -209,7 +218,7 @@ export class Conversation implements RequestEvents, Outlet, Sender {
     if (!isWanted && !this.#isPaused) {
       this.#isPaused = true;
       this.#parser.pause();
-      this.socket.once("drain", onDrain);
+      tellDrained(this.socket);
     }
     if (!isWanted) this.#tellUnsent();
     return isWanted;
@@ -233,6 +242,7 @@ export class Conversation implements RequestEvents, Outlet, Sender {
       // Not at once: the one that has just ended is still being settled.
       if (this.#replies.length > 0) queueMicrotask(() => this.#handler.hungUp());
       this.#replies.length = 0;
+      this.#kept = 0;
       this.#mayAskMore = false;
       this.#hangUp(reply.isRequestOver);
     } else if (this.#replies.length > 0) {
@@ -299,8 +309,8 @@ export class Conversation implements RequestEvents, Outlet, Sender {
       return;
     }
     this.#readAtFarewell = socket.bytesRead;
-    socket.end();
     // There is no "drain" any more.
+    socket.end(() => this.#tellUnsent());
     if (this.#isPaused) this.#parser.resume();
   }
 
@@ -309,29 +319,6 @@ export class Conversation implements RequestEvents, Outlet, Sender {
     const before = this.#readAtFarewell ?? Number.POSITIVE_INFINITY;
     if (this.socket.bytesRead - before > MAX_DISCARDED_BYTES) this.#parser.pause();
   }
-}
-
-/** On the socket itself: functions for each of its events, once for all, instead of some for each socket. */
-const CONVERSATION = Symbol("conversation");
-
-interface GuestSocket extends Socket {
-  [CONVERSATION]?: Conversation;
-}
-
-function onEnd(this: GuestSocket): void {
-  this[CONVERSATION]?.guestEnded();
-}
-
-function onDrain(this: GuestSocket): void {
-  this[CONVERSATION]?.drained();
-}
-
-function onError(this: GuestSocket): void {
-  this.destroy();
-}
-
-function onClose(this: GuestSocket): void {
-  this[CONVERSATION]?.closed();
 }
 
 /** What a refusal answers. */

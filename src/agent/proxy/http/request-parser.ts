@@ -93,8 +93,13 @@ export class RequestParser {
       keepsAlive: boolean,
     ) => {
       if (upgrades) this.#stopsEarly = true;
+      const name = methods[method];
+      if (name === undefined) {
+        this.#events?.unreadable(NO_METHOD);
+        return READ_ON;
+      }
       this.#events?.headRead({
-        method: methods[method] ?? "",
+        method: name,
         target: target ?? this.#target,
         headers: headers ?? this.#headers ?? [],
         major,
@@ -199,6 +204,8 @@ function hear(
 }
 
 /** What the parser is told of each head: a body may follow, and nobody takes the connection over. */
+/** Node's parser reads RTSP as well, and its methods are none of HTTP. */
+const NO_METHOD = Object.assign(new Error("no method of HTTP"), { code: "HPE_INVALID_METHOD" });
 const READ_ON = 0;
 /** @source nova contract §5: uwsgi takes 64 KiB, eventlet 16 KiB a header */
 const MAX_HEAD_BYTES = 32 * 1024;

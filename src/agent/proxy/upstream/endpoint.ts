@@ -1,6 +1,8 @@
 import type { Logger } from "../../log.ts";
 import { removeFrom } from "../lists.ts";
 import type { Outbox } from "../outbox.ts";
+import type { Effort } from "../places.ts";
+import { Lane } from "../port-share.ts";
 import { type Connector, connectorTo, type NovaAddress } from "./connect.ts";
 import type { AnswerListener, FailureKind, Line } from "./line.ts";
 import type { TlsFiles } from "./tls-files.ts";
@@ -15,6 +17,11 @@ export interface Unheard {
   readonly askedAt: number;
   /** How many questions that were asked later have been answered. */
   overtakers: number;
+  readonly effort: Effort;
+  /** How many questions its endpoint had when it was asked, itself among them. */
+  beside: number;
+  /** It takes so long that others do not wait for its place. */
+  late(): void;
   /** The endpoint is silent: asks another one, if there is any and it may. */
   stalled(): void;
   /** The endpoint answers, but not this: asks again, if it has waited long and may. */
@@ -28,6 +35,7 @@ export interface Unheard {
  */
 export class Endpoint {
   readonly address: NovaAddress;
+  readonly lane = new Lane();
   state: EndpointState = "unknown";
   reason: string | undefined;
   /** It answers `GET /`, and no documents: guests ask another one, if there is any, until it has had time to recover. */
@@ -81,7 +89,9 @@ export class Endpoint {
 
   asked(question: Unheard): void {
     question.overtakers = 0;
-    this.#unheard.push(question);
+    question.beside = this.#unheard.push(question);
+    // Nova waits for somebody else, and does nothing.
+    if (question.effort === "slow") question.late();
   }
 
   /** @param isAnswer Not that it came to nothing. */
@@ -90,6 +100,8 @@ export class Endpoint {
       this.#heardAt = performance.now();
       this.answeredAt = this.#heardAt;
       this.isMute = false;
+      const { askedAt, effort, beside } = question;
+      this.lane.places.answered({ ms: this.#heardAt - askedAt, effort, beside }, this.lane.isFull);
       for (const earlier of this.#unheard) {
         if (earlier === question) break;
         earlier.overtakers++;
@@ -191,8 +203,12 @@ export class Endpoint {
    * other there, while the other processes answer. Where all of nova is slow, what was asked first is answered first.
    */
   findOvertaken(now: number): void {
-    for (const question of [...this.#unheard])
-      if (question.overtakers >= MANY_OVERTAKERS) question.overtaken(now);
+    const isSilent = now - this.answeredAt > LATE_MS;
+    for (const question of [...this.#unheard]) {
+      const isOvertaken = question.overtakers >= MANY_OVERTAKERS;
+      if ((isSilent || isOvertaken) && now - question.askedAt > LATE_MS) question.late();
+      if (isOvertaken) question.overtaken(now);
+    }
   }
 
   /** Ends what is idle now and what becomes idle later; what is being asked is answered. */
@@ -309,6 +325,8 @@ const SILENT_MS_FOR_EACH = 50;
 const MAX_SILENT_MS = 3_000;
 /** As many as one process of nova has at a time. @source nova-api-metadata-uwsgi.ini of Debian: 32 threads */
 const MANY_OVERTAKERS = 32;
+/** As long as a nova under load takes for what is not in its cache. */
+const LATE_MS = 500;
 const MIN_BACK_OFF_MS = 250;
 const MAX_BACK_OFF_MS = 5_000;
 const MAX_IDLE_LINES = 128;

@@ -176,7 +176,7 @@ export class UndiciLine implements Line, Dispatcher.DispatchHandler {
 
   #kindOf(error: Error): FailureKind {
     if (this.#headSeen) return "cut";
-    if (!this.#started) return "unsent";
+    if (!this.#started) return error instanceof errors.InvalidArgumentError ? "garbage" : "unsent";
     const isClosed = error instanceof errors.SocketError && error.message === "other side closed";
     const isBroken = BROKEN.has((error as NodeJS.ErrnoException).code ?? "");
     if (!isClosed && !isBroken) return "garbage";

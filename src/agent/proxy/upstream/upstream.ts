@@ -9,7 +9,8 @@ import { TlsFiles } from "./tls-files.ts";
 
 /** All nova endpoints of one configuration, and which of them an instance belongs to. */
 export class Upstream {
-  readonly #endpoints: readonly Endpoint[];
+  /** One at least. */
+  readonly endpoints: readonly Endpoint[];
   readonly #belongsTo = new Map<string, Endpoint>();
   /** How many instances belong to each. */
   readonly #instances = new Map<Endpoint, number>();
@@ -25,7 +26,7 @@ export class Upstream {
     const addresses = [...new Set(settings.novaUrls)].map(parseNovaUrl);
     const files = addresses.some(({ tls }) => tls) ? new TlsFiles(settings.tls, log) : undefined;
     const tls = { files, serverName: settings.tls.serverName };
-    this.#endpoints = addresses.map((address) => new Endpoint(address, tls, log, outbox));
+    this.endpoints = addresses.map((address) => new Endpoint(address, tls, log, outbox));
   }
 
   /**
@@ -35,7 +36,7 @@ export class Upstream {
    * would wait for it.
    */
   rankingFor(instanceId: string): readonly Endpoint[] {
-    if (this.#endpoints.length === 1) return this.#endpoints;
+    if (this.endpoints.length === 1) return this.endpoints;
     const ranking = this.#byWeight(instanceId);
     const first = this.#belongsTo.get(instanceId) ?? this.#assign(instanceId, ranking);
     return [first, ...ranking.filter((endpoint) => endpoint !== first)];
@@ -66,17 +67,17 @@ export class Upstream {
   #byWeight(instanceId: string): readonly Endpoint[] {
     const weight = ({ address }: Endpoint) =>
       createHash("sha256").update(`${instanceId} ${address.url}`).digest("hex");
-    return this.#endpoints
+    return this.endpoints
       .map((endpoint) => ({ endpoint, weight: weight(endpoint) }))
       .sort((a, b) => (a.weight < b.weight ? -1 : 1))
       .map(({ endpoint }) => endpoint);
   }
 
   tick(now: number): void {
-    for (const endpoint of this.#endpoints) {
+    for (const endpoint of this.endpoints) {
       endpoint.tick(now);
       endpoint.findOvertaken(now);
-      if (this.#endpoints.length > 1) endpoint.watch(now, this.#answeredBeside(endpoint));
+      if (this.endpoints.length > 1) endpoint.watch(now, this.#answeredBeside(endpoint));
     }
     if (this.#before?.tickRetired(now) === false) this.#before = undefined;
   }
@@ -85,21 +86,21 @@ export class Upstream {
   tickRetired(now: number): boolean {
     if (this.#before?.tickRetired(now) === false) this.#before = undefined;
     let hasQuestions = this.#before !== undefined;
-    for (const endpoint of this.#endpoints) if (endpoint.watchRetired(now)) hasQuestions = true;
+    for (const endpoint of this.endpoints) if (endpoint.watchRetired(now)) hasQuestions = true;
     return hasQuestions;
   }
 
   /** When another endpoint last gave a guest its document. */
   #answeredBeside(endpoint: Endpoint): number {
-    return Math.max(...this.#endpoints.map((one) => (one === endpoint ? 0 : one.answeredAt)));
+    return Math.max(...this.endpoints.map((one) => (one === endpoint ? 0 : one.answeredAt)));
   }
 
   retire(): void {
-    for (const endpoint of this.#endpoints) endpoint.retire();
+    for (const endpoint of this.endpoints) endpoint.retire();
   }
 
   status(): ProxyStatus["endpoints"] {
-    return this.#endpoints.map(({ address, state, reason, isMute }) => {
+    return this.endpoints.map(({ address, state, reason, isMute }) => {
       const why = reason ?? (isMute ? MUTE : undefined);
       return { url: address.url, state, ...(why === undefined ? {} : { reason: why }) };
     });
@@ -108,20 +109,3 @@ export class Upstream {
 
 /** So many instances may an endpoint be ahead of another when it gets one more. */
 const MOST_AHEAD = 1;
-
-/**
- * The best endpoint of a ranking that has not been tried: a healthy one, else one that nothing is known of,
- * else one that is ejected or mute, since trying is better than giving up.
- */
-export function nextOf(
-  ranking: readonly Endpoint[],
-  tried: ReadonlySet<Endpoint> | undefined,
-): Endpoint | undefined {
-  let last: Endpoint | undefined;
-  for (const endpoint of ranking) {
-    if (tried?.has(endpoint)) continue;
-    if (endpoint.state !== "ejected" && !endpoint.isMute) return endpoint;
-    last ??= endpoint;
-  }
-  return last;
-}

@@ -1,6 +1,5 @@
 import { defaultValues, effectiveValues } from "./effective.ts";
 import { HoconError } from "./hocon/error.ts";
-import { mergeObjects } from "./hocon/merge.ts";
 import { parseHocon } from "./hocon/parser.ts";
 import { parsePath } from "./hocon/path.ts";
 import type { ObjectNode } from "./hocon/tree.ts";
@@ -26,7 +25,7 @@ export function quotedForm(text: string): string | undefined {
 /** What the agent would refuse of an input: it is stored all the same, as MidoNet does. */
 export function refusals(input: ObjectNode, schemas: ObjectNode): readonly string[] {
   const source = input.origin?.source;
-  const { problems } = effectiveValues(mergeObjects(input, schemas), defaultValues(schemas));
+  const { problems } = effectiveValues([input, schemas], { values: defaultValues(schemas), inForce: true });
   return problems
     .filter(({ znode }) => znode === source)
     .map(({ key, reason }) => `Warning: stored, but mn-metadata will keep its old ${key}: ${reason}`);

@@ -11,9 +11,11 @@ that it is mapped to, these hide template \`default\`, and that hides the schema
     mn-conf set -t default 'agent.openstack.metadata.enabled : true'
 
 Every change takes effect within a second, without a restart. A value that cannot be used changes nothing: the
-last good one stays in force, and the log and \`mn-metadata status\` name the key, the place and the remedy. At a start, when
-nothing is in force, the default stands in for a bad value, and a layer whose text cannot be read is left out; where
-nothing would then be served, the agent ends with a sentence and leaves the kernel as it is.
+last good one stays in force, and the log and \`mn-metadata status\` name the key, the place and the remedy, with the
+value in force. It is the same with a layer whose text cannot be read, or is empty: to say nothing, write \`{}\`. At a
+start, when nothing is in force, the default stands in for a bad value, and such a layer is left out; where nothing would
+then be served, for want of that layer or of a usable \`enabled\`, the agent ends with a sentence and leaves the kernel
+as it is.
 
 Durations are written as \`8s\`, \`500ms\` or \`2m\`; a bare number is milliseconds.
 `;

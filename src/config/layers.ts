@@ -26,9 +26,12 @@ export interface Layers {
 
 /** A host's configuration, unresolved: node, its template, template `default`, schemas; each hides what follows. */
 export function mergeLayers(layers: Layers): ObjectNode {
-  return [layers.node, layers.template, layers.defaultTemplate, mergeSchemas(layers.schemas)].reduce(
-    mergeObjects,
-  );
+  return inOrder(layers).reduce(mergeObjects);
+}
+
+/** The layers, each of which hides what follows; all schemas are one. */
+export function inOrder({ node, template, defaultTemplate, schemas }: Layers): readonly ObjectNode[] {
+  return [node, template, defaultTemplate, mergeSchemas(schemas)];
 }
 
 /** The stored schemas, and ours below them for what they do not have. */

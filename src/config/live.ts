@@ -2,22 +2,24 @@ import { NsdbError } from "../nsdb/error.ts";
 import { nodePath, SCHEMAS_PATH, schemaPath, TEMPLATE_MAPPINGS_PATH, templatePath } from "../nsdb/paths.ts";
 import type { Store, Znode } from "../nsdb/store.ts";
 import { type Watch, watchChildren, watchZnode } from "../nsdb/watch.ts";
+import { setCommand, targetOf } from "./command-line.ts";
 import { type Config, configOf } from "./config.ts";
-import { type ConfigProblem, defaultValues, type Effective, effectiveValues, targetOf } from "./effective.ts";
+import { defaultValues, type Effective, effectiveValues } from "./effective.ts";
 import { EMPTY, type ObjectNode } from "./hocon/tree.ts";
 import type { KeyValues } from "./keys.ts";
 import {
   DEFAULT_TEMPLATE,
+  inOrder,
   type Layers,
-  mergeLayers,
   mergeSchemas,
   parseZnode,
   reasonOf,
   sortSchemas,
   templateOf,
 } from "./layers.ts";
+import type { ConfigProblem } from "./problem.ts";
 
-export type { ConfigProblem } from "./effective.ts";
+export type { ConfigProblem } from "./problem.ts";
 
 /** Who wants to know. Neither is called before the first configuration is there, nor after `close()`. */
 export interface ConfigListener {
@@ -168,8 +170,9 @@ class LiveLayers {
   /** The values of the layers as they are now; what cannot be used is as before, or as the schemas say. */
   #evaluate(): Effective {
     const layers = this.#parsed();
-    const before = this.#effective?.values ?? defaultValues(mergeSchemas(layers.schemas));
-    return effectiveValues(mergeLayers(layers), before);
+    const before = this.#effective?.values;
+    const values = before ?? defaultValues(mergeSchemas(layers.schemas));
+    return effectiveValues(inOrder(layers), { values, inForce: before !== undefined });
   }
 
   #parsed(): Layers {
@@ -223,24 +226,25 @@ class LiveLayers {
     if (this.#closed) return;
     if (isComplete) this.#adopt();
     if (this.#effective === undefined) return;
-    const { values, problems } = this.#effective;
+    const { problems } = this.#effective;
     const malformed = [...this.#layers.values()].map(({ problem }) => problem);
     const ofZnodes = [...this.#refused.values(), ...malformed].filter((problem) => problem !== undefined);
-    this.#listener.onChange({ values, problems: [...ofZnodes, ...problems] });
+    this.#listener.onChange({ ...this.#effective, problems: [...ofZnodes, ...problems] });
   }
 
   /**
    * With a layer that could never be read, what was before stays. At start there is nothing before: the others count, but
-   * not for taking all guests' metadata away, which only a layer that can be read may say.
+   * not for taking all guests' metadata away, which only a layer that can be read may say, and only with a value that
+   * can be used.
    */
   #adopt(): void {
     const unknown = [...this.#layers].filter(([, layer]) => layer.isUnknown);
     const next = unknown.length === 0 || this.#effective === undefined ? this.#evaluate() : undefined;
     if (next === undefined) return;
-    const [first] = unknown;
-    if (first !== undefined && next.values.enabled !== true) {
-      const [path, { problem }] = first;
-      this.#listener.onError(new NsdbError("malformed", problem?.sentence ?? "", { path }));
+    const refusal = next.values.enabled ? undefined : (unknown[0]?.[1].problem ?? next.undecided);
+    if (refusal !== undefined) {
+      const at = refusal.znode === undefined ? {} : { path: refusal.znode };
+      this.#listener.onError(new NsdbError("malformed", refusal.sentence, at));
       return;
     }
     for (const [path, layer] of unknown) this.#layers.set(path, { ...layer, isUnknown: false });
@@ -276,21 +280,35 @@ class LiveLayers {
   }
 
   #parse(path: string, znode: Znode | undefined): Layer {
-    const before = this.#layers.get(path);
+    const target = targetOf(path);
+    const anew =
+      target === "" ? "Write its text anew" : `To write it anew: ${setCommand(`--clear ${target}`, "…")}`;
+    if (znode !== undefined && isBlank(znode)) {
+      const reason = `Cannot read "${path}": it is empty: somebody is writing it, or failed to`;
+      return this.#unreadable(path, reason, `${anew} (or {} if it is to say nothing)`);
+    }
     try {
       const object = parseZnode(path, znode?.data);
       if (path === TEMPLATE_MAPPINGS_PATH) templatePath(templateOf(object, this.#hostId) || DEFAULT_TEMPLATE);
       return { object, problem: undefined, isUnknown: false };
     } catch (error) {
-      const target = targetOf({ source: path });
-      const remedy =
-        target === "" ? "Repair its text." : `To write it anew: mn-conf set --clear ${target}'…'`;
-      const reason = reasonOf(error);
-      const isUnknown = (before?.isUnknown ?? true) && !(this.#schemas?.includes(path) ?? false);
-      const still = isUnknown ? UNTIL_THEN : STILL;
-      const sentence = `${reason}; ${still}. ${remedy}`;
-      const problem = { key: undefined, znode: path, reason, sentence };
-      return { object: before?.object ?? EMPTY, problem, isUnknown };
+      return this.#unreadable(path, reasonOf(error), anew);
     }
   }
+
+  #unreadable(path: string, reason: string, remedy: string): Layer {
+    const before = this.#layers.get(path);
+    const isUnknown = (before?.isUnknown ?? true) && !(this.#schemas?.includes(path) ?? false);
+    const sentence = `${reason}; ${isUnknown ? UNTIL_THEN : STILL}. ${remedy}`;
+    const problem = { key: undefined, znode: path, reason, sentence };
+    return { object: before?.object ?? EMPTY, problem, isUnknown };
+  }
+}
+
+/**
+ * Whether somebody is writing a layer, as while `command > file` runs, or failed to. Who means to say nothing writes
+ * `{}`, or no znode at all. @source MidoNet MidoConf.scala, ZookeeperConf.modify
+ */
+function isBlank({ data }: Znode): boolean {
+  return data.toString("utf8").trim() === "";
 }

@@ -4,10 +4,10 @@ import { HoconError } from "./hocon/error.ts";
 import { mergeObjects } from "./hocon/merge.ts";
 import { renderPath } from "./hocon/path.ts";
 import { asBoolean, asBytes, asInteger, asList, asMillis, asNumber, asText } from "./hocon/read.ts";
-import { render } from "./hocon/render.ts";
 import { resolve } from "./hocon/resolve.ts";
 import { type HoconNode, type ObjectNode, typeName } from "./hocon/tree.ts";
 import { isSecretKey } from "./keys.ts";
+import { inOneLine } from "./one-line.ts";
 
 const READERS: ReadonlyMap<string, (node: HoconNode) => unknown> = new Map<
   string,
@@ -94,10 +94,6 @@ function whatIsThere(standard: HoconNode): string {
   return standard.kind === "object"
     ? 'Set one of the keys below it; "mn-conf doc" lists them'
     : `The schema's default is ${inOneLine(standard)}`;
-}
-
-function inOneLine(node: HoconNode): string {
-  return render(node, { json: true }).replace(/\s+/g, " ").trim();
 }
 
 function mismatch(

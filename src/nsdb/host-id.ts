@@ -12,7 +12,7 @@ const DEPRECATED_HOST_ID_FILE = "/etc/midolman/host_uuid.properties";
  * no port of its own: {@link createHostId} makes one when an operator asks.
  *
  * @param file Instead of MidoNet's two places.
- * @throws {NsdbError} `no-host-id`, `malformed`.
+ * @throws {NsdbError} `no-host-id`, `denied`, `malformed`.
  */
 export function readHostId(file?: string): string {
   const files = file === undefined ? [HOST_ID_FILE, DEPRECATED_HOST_ID_FILE] : [file];
@@ -30,7 +30,7 @@ export function readHostId(file?: string): string {
 /**
  * The host id of the file, or a new random one that is written there first. Two callers at once get the same.
  *
- * @throws {NsdbError} `denied` where the file cannot be written, `malformed` where it holds no UUID.
+ * @throws {NsdbError} `denied` where the file cannot be read or written, `malformed` where it holds no UUID.
  */
 export function createHostId(file?: string): string {
   try {
@@ -87,7 +87,14 @@ function readHostIdFile(file: string): string | undefined {
   } catch (cause) {
     if (cause instanceof Error && "code" in cause && (cause.code === "ENOENT" || cause.code === "ENOTDIR"))
       return undefined;
-    throw new NsdbError("no-host-id", `Cannot read the host id file "${file}": ${text(cause)}`, { cause });
+    // Not "no-host-id": whoever goes on without an id would look at another configuration than the agent does.
+    const isDenied = cause instanceof Error && "code" in cause && cause.code === "EACCES";
+    const remedy = isDenied ? "; run as root, or let everybody read it (chmod a+r)" : "; it should be a file";
+    throw new NsdbError(
+      isDenied ? "denied" : "malformed",
+      `Cannot read the host id file "${file}": ${text(cause)}${remedy}`,
+      { cause },
+    );
   }
   const value = parseProperties(content).get("host_uuid")?.trim() ?? "";
   if (value === "") return undefined;

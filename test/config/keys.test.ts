@@ -1,7 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { configOf } from "../../src/config/config.ts";
 import { defaultValues, effectiveValues } from "../../src/config/effective.ts";
-import { mergeObjects } from "../../src/config/hocon/merge.ts";
 import { parseHocon } from "../../src/config/hocon/parser.ts";
 import { isSecretKey, KEYS } from "../../src/config/keys.ts";
 import { keysPage } from "../../src/config/keys-page.ts";
@@ -10,14 +9,19 @@ import { validate } from "../../src/config/validate.ts";
 
 function problemsOf(text: string): readonly string[] {
   const schema = bundledSchema();
-  const merged = mergeObjects(parseHocon(text, "test"), schema);
-  return effectiveValues(merged, defaultValues(schema)).problems.map(({ reason }) => reason);
+  const standIn = { values: defaultValues(schema), inForce: true };
+  return effectiveValues([parseHocon(text, "test"), schema], standIn).problems.map(({ reason }) => reason);
 }
 
 describe("KEYS", () => {
   it("have valid defaults that pass the schema made of them", () => {
     const schema = bundledSchema();
-    expect(effectiveValues(schema, defaultValues(schema)).problems).toEqual([]);
+    const standIn = { values: defaultValues(schema), inForce: false };
+    expect(effectiveValues([schema], standIn)).toEqual({
+      values: defaultValues(schema),
+      problems: [],
+      undecided: undefined,
+    });
     expect(validate(schema, schema)).toEqual([]);
     expect(Object.isFrozen(configOf(defaultValues(schema)))).toBe(true);
   });

@@ -86,7 +86,7 @@ describe("mn-conf set", () => {
 
   it("shows the form to type where quotes are missing, but no secret", async () => {
     const { err } = await run("set", `${M}.nova_metadata_url`, ":", "http://h:8775");
-    expect(err).toContain(`mn-conf set '${M}.nova_metadata_url : "http://h:8775"'`);
+    expect(err).toContain(` set '${M}.nova_metadata_url : "http://h:8775"'`);
     expect((await run("set", `${M}.shared_secret : a+b`)).err).not.toContain("a+b");
     expect((await run("set", `${M}.shared_secret : 12345`)).err).not.toContain("12345");
     for (const slip of [`${M}.shared_secret "hunter2"`, `${M}.shared_secret : pass,hunter2`]) {

@@ -78,7 +78,7 @@ export class Topology {
       return;
     }
     try {
-      if (znode.data.length === 0) throw new Error("it is empty: somebody is writing it, or failed to");
+      if (znode.data.length === 0) throw new Error(EMPTY);
       const portIds = this.#hostDecoder.decode(znode.data).portIds;
       this.#host = { read: true, known: true };
       this.#follow(portIds);
@@ -171,6 +171,9 @@ const PARTIAL_MS = 1_000;
  */
 const MANY = 500;
 
+/** No object is written without a field: an empty one says nothing, and what it said before holds. */
+const EMPTY = "it is empty: somebody is writing it, or failed to";
+
 /** One port that the host lists: its two objects, and what they make together. */
 class Entry {
   readonly #portId: string;
@@ -182,6 +185,8 @@ class Entry {
   readonly #objects = new Map<string, Znode | undefined>();
   /** Why one cannot be read now, by its path; what it said last holds. */
   readonly #refusals = new Map<string, TopologyProblem>();
+  /** The paths of those that are empty now. */
+  readonly #emptied = new Set<string>();
   #isFirst = true;
   /** Which reading of the host's list named it last. */
   listedIn = 0;
@@ -202,7 +207,7 @@ class Entry {
     this.#watches = (["Port", "NeutronPort"] as const).map((kind) => {
       const path = modelPath(kind, portId);
       const onValue = (znode: Znode | undefined): void => {
-        this.#objects.set(path, znode);
+        this.#take(path, znode);
         this.#join();
       };
       return watchZnode(store, path, onValue, (error) => this.#failed(path, error));
@@ -215,6 +220,17 @@ class Entry {
 
   close(): void {
     for (const watch of this.#watches) watch.close();
+  }
+
+  #take(path: string, znode: Znode | undefined): void {
+    if (znode?.data.length !== 0) {
+      this.#emptied.delete(path);
+      this.#objects.set(path, znode);
+      return;
+    }
+    this.#emptied.add(path);
+    // Like one that keeps us out, it must not keep the host from being in sync.
+    if (!this.#objects.has(path)) this.#objects.set(path, undefined);
   }
 
   #failed(path: string, error: NsdbError | undefined): void {
@@ -231,6 +247,7 @@ class Entry {
     if (this.#isFirst) this.#onFirstRead();
     this.#isFirst = false;
     const problems = [...this.#refusals.values()];
+    for (const znode of this.#emptied) problems.push({ znode, reason: EMPTY });
     const port = this.#decoded("Port", decodePort, problems);
     const neutronPort = this.#decoded("NeutronPort", decodeNeutronPort, problems);
     this.problems = problems;

@@ -1,7 +1,7 @@
 import { resolveNsdb } from "../../nsdb/bootstrap.ts";
 import { NsdbError } from "../../nsdb/error.ts";
 import { createHostId, readHostId } from "../../nsdb/host-id.ts";
-import { formatNsdbUrl } from "../../nsdb/nsdb-url.ts";
+import { formatNsdbUrl, type NsdbUrl } from "../../nsdb/nsdb-url.ts";
 import { openStore } from "../../nsdb/open-store.ts";
 import { nodePath, templatePath } from "../../nsdb/paths.ts";
 import type { Store } from "../../nsdb/store.ts";
@@ -32,14 +32,36 @@ export async function withNsdb(
     const kind = resolved.url.kind === "zookeeper" ? "zookeeper" : "the NSDB";
     nsdb = `${kind} at '${formatNsdbUrl(resolved.url)}' (from ${resolved.from})`;
     store = await openStore(resolved.url, { connectTimeoutMs: CONNECT_MS });
+    const hadRoot = await hasRoot(store);
     const outcome = await command(store);
-    return { ...outcome, notes: [...warnings, ...(outcome.notes ?? [])] };
+    // What the command did is done, and told, whether it can be looked at or not.
+    const isMade = hadRoot || (await hasRoot(store).catch(() => true));
+    const notes = hadRoot ? warnings : [...warnings, rootNote(nsdb, resolved.url, isMade)];
+    return { ...outcome, notes: [...notes, ...(outcome.notes ?? [])] };
   } catch (error) {
     const outcome = outcomeOf(error, nsdb);
     return { ...outcome, notes: [...warnings, ...(outcome.notes ?? [])] };
   } finally {
     await store?.close();
   }
+}
+
+/** False if the root key itself is missing: nothing was ever stored there, or its name has a slip in it. */
+async function hasRoot(store: Store): Promise<boolean> {
+  try {
+    return (await store.get("/")) !== undefined;
+  } catch (error) {
+    // One that keeps us out is there; what lies below it may admit us.
+    if (error instanceof NsdbError && error.code === "denied") return true;
+    throw error;
+  }
+}
+
+function rootNote(nsdb: string, url: NsdbUrl, isMade: boolean): string {
+  const root = url.kind === "zookeeper" ? url.rootKey : url.folder;
+  return isMade
+    ? `Note: ${nsdb} had no "${root}" until now: it has been made. If its name has a slip in it, agents do not see what was stored: name the right one with --nsdb`
+    : `Note: ${nsdb} has no "${root}", so nothing is stored there. If its name has a slip in it, name the right one with --nsdb`;
 }
 
 /** Where `-h` or `-t` let a command write. */
@@ -70,7 +92,11 @@ export function hostIdOf(host: string | undefined, options: GlobalOptions): stri
   return hostId;
 }
 
-/** As {@link hostIdOf} for a question that has an answer for a host without an id too: undefined. */
+/**
+ * As {@link hostIdOf} for a question that has an answer for a host without an id too: undefined.
+ *
+ * @throws {NsdbError} Also where the file with the id is there and cannot be read: the answer would be another host's.
+ */
 export function hostIdIfAny(host: string | undefined, options: GlobalOptions): string | undefined {
   try {
     return hostIdOf(host, options);

@@ -5,6 +5,7 @@ import { parsePath } from "../hocon/path.ts";
 import { type RenderStyle, render } from "../hocon/render.ts";
 import { resolve, resolveAt } from "../hocon/resolve.ts";
 import { type HoconNode, type ObjectNode, objectOf } from "../hocon/tree.ts";
+import { isSecretKey } from "../keys.ts";
 import {
   DEFAULT_TEMPLATE,
   mergeLayers,
@@ -14,7 +15,7 @@ import {
   readSchemas,
   readTemplates,
 } from "../layers.ts";
-import { maskSecrets } from "../mask.ts";
+import { maskBelow, maskSecrets } from "../mask.ts";
 import { siblingText } from "../validate.ts";
 import { type GlobalOptions, hostIdIfAny, hostIdOf, withNsdb } from "./nsdb.ts";
 import { EXIT, type Outcome, UsageError } from "./outcome.ts";
@@ -35,6 +36,12 @@ function shownOf(root: ObjectNode, query: QueryOptions): ObjectNode {
   return query.showSecrets ? shown : maskSecrets(shown);
 }
 
+/** A list of a secret's own key was asked for by its name, as a single secret is; other lists may hold some. */
+function shownAt(path: readonly string[], value: HoconNode, query: QueryOptions): HoconNode {
+  if (value.kind === "object") return shownOf(value, query);
+  return query.showSecrets || isSecretKey(path) ? value : maskBelow([], value);
+}
+
 interface Found {
   readonly root: ObjectNode;
   readonly notes: readonly string[];
@@ -49,14 +56,14 @@ export function dump(query: QueryOptions, options: GlobalOptions): Promise<Outco
   });
 }
 
-/** `mn-conf get`. A secret is shown if it was asked for by its own key; inside of an object it is masked. */
+/** `mn-conf get`. A secret is shown if it was asked for by its own key; inside of an object or a list it is masked. */
 export function get(key: string, query: QueryOptions, options: GlobalOptions): Promise<Outcome> {
   return withNsdb(options, async (store) => {
     const path = parsePath(key);
     const { root, notes } = await find(store, query, options);
     const value = resolveAt(root, path);
     if (value === undefined || value.kind === "null") return { notes, exitCode: EXIT.noSuchKey };
-    const shown = value.kind === "object" ? shownOf(value, query) : value;
+    const shown = shownAt(path, value, query);
     return { out: `${key} = ${render(shown, styleOf(query, value))}\n`, notes };
   });
 }

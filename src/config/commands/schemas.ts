@@ -6,9 +6,8 @@ import { renderStored } from "../hocon/render.ts";
 import { renderNumber } from "../hocon/render-text.ts";
 import { resolve } from "../hocon/resolve.ts";
 import type { HoconNode, ObjectNode } from "../hocon/tree.ts";
-import { isSecretKey } from "../keys.ts";
 import { mergeSchemas, readSchemas } from "../layers.ts";
-import { MASK } from "../mask.ts";
+import { maskBelow } from "../mask.ts";
 import { deployableSchema, SCHEMA_NAME, SCHEMA_VERSION } from "../schema.ts";
 import { updateZnode } from "../update.ts";
 import { siblingText } from "../validate.ts";
@@ -33,11 +32,10 @@ function docOf(schemas: ObjectNode, path: readonly string[], key: string): strin
   if (standard === undefined || standard.kind === "null") return "";
   const type = siblingText(schemas, path, "_type");
   const description = siblingText(schemas, path, "_description");
-  const isMasked = isSecretKey(path) && asText(standard) !== "";
   return [
     `Key: ${key}\n`,
     type === undefined ? "" : `Type: ${type}\n`,
-    `Default value: ${isMasked ? MASK : plain(standard)}\n`,
+    `Default value: ${plain(maskBelow(path, standard))}\n`,
     description === undefined ? "" : `Documentation: ${description.replace(/\s+/g, " ").trim()}\n`,
   ].join("");
 }

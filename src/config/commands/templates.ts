@@ -1,5 +1,6 @@
 import { NODES_PATH, TEMPLATE_MAPPINGS_PATH, TEMPLATES_PATH, templatePath } from "../../nsdb/paths.ts";
 import type { Store } from "../../nsdb/store.ts";
+import { shellWord } from "../command-line.ts";
 import { setAt, sortedKeys, unsetAt } from "../hocon/edit.ts";
 import { asText } from "../hocon/read.ts";
 import { stringOf } from "../hocon/tree.ts";
@@ -36,7 +37,7 @@ export function templateSet(
     await updateZnode(store, TEMPLATE_MAPPINGS_PATH, (current) =>
       setAt(current, [host], stringOf(given.template)),
     );
-    const note = `Note: there is no template "${given.template}" yet; make it with: mn-conf set -t ${given.template} …`;
+    const note = `Note: there is no template "${given.template}" yet; make it with: mn-conf set -t ${shellWord(given.template)} …`;
     return { notes: exists || given.template === DEFAULT_TEMPLATE ? [] : [note] };
   });
 }

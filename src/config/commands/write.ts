@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import { quotedForm, refusals } from "../advice.ts";
+import { shellWord } from "../command-line.ts";
 import { leaves, setAt, unsetAt } from "../hocon/edit.ts";
 import { HoconError } from "../hocon/error.ts";
 import { mergeObjects } from "../hocon/merge.ts";
@@ -26,11 +27,13 @@ export function set(words: readonly string[], given: SetOptions, options: Global
   return withNsdb(options, async (store) => {
     const path = targetPath(given, options);
     const input =
-      words.length > 0 ? parseWords(words.join(" ")) : parseHocon(readFileSync(0, "utf8"), "standard input");
+      words.length > 0
+        ? parseWords(words.join(" "), given, options)
+        : parseHocon(readFileSync(0, "utf8"), "standard input");
     const [masked] = maskedKeys(input);
     if (masked !== undefined)
       throw new Error(
-        `Cannot set ${masked}: its value is the mask that dump prints for a secret; nothing was changed`,
+        `Cannot set ${masked}: its value is the mask that dump prints for a secret, or holds it; nothing was changed`,
       );
     const schemas = mergeSchemas(await readSchemas(store));
     const unknown = validate(input, schemas);
@@ -86,7 +89,7 @@ function differing(found: ObjectNode, schemas: ObjectNode): ObjectNode {
 }
 
 /** @throws {HoconError} With the form to type, where quotes are all that is missing. */
-function parseWords(text: string): ObjectNode {
+function parseWords(text: string, given: SetOptions, options: GlobalOptions): ObjectNode {
   try {
     return parseHocon(text, "command line");
   } catch (error) {
@@ -94,7 +97,21 @@ function parseWords(text: string): ObjectNode {
     if (!(error instanceof HoconError) || form === undefined) throw error;
     throw new HoconError(
       error.code,
-      `${error.message}. Put the value in double quotes:\n  mn-conf set '${form}'`,
+      `${error.message}. Put the value in double quotes:\n  ${commandWith(form, given, options)}`,
     );
   }
+}
+
+/** The same command for another text: what it would write to stays. */
+function commandWith(text: string, given: SetOptions, options: GlobalOptions): string {
+  const words = [
+    ...(options.nsdb === undefined ? [] : ["--nsdb", options.nsdb.replace(/\/\/.*@/s, "//…@")]),
+    ...(options.hostIdFile === undefined ? [] : ["--host-id-file", options.hostIdFile]),
+    ...(options.createHostId ? ["--create-host-id"] : []),
+    "set",
+    ...(given.clear ? ["--clear"] : []),
+    ...(given.host === undefined ? [] : ["-h", given.host]),
+    ...(given.template === undefined ? [] : ["-t", given.template]),
+  ];
+  return ["mn-conf", ...words, text].map(shellWord).join(" ");
 }

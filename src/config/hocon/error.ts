@@ -7,10 +7,13 @@ export class HoconError extends Error {
   readonly code: HoconErrorCode;
   /** Where in the text, counted from 1; undefined where there is no text. */
   readonly line: number | undefined;
+  /** Which text that is, where the error is of several that were merged: `/config/templates/default`. */
+  readonly source: string | undefined;
 
-  constructor(code: HoconErrorCode, message: string, line?: number) {
+  constructor(code: HoconErrorCode, message: string, line?: number, source?: string) {
     super(message);
     this.code = code;
     this.line = line;
+    this.source = source;
   }
 }

@@ -96,6 +96,7 @@ function joinTwo(left: HoconNode, right: HoconNode): HoconNode | undefined {
       "type",
       `${typeName(left)} and ${typeName(right)} cannot stand side by side; put a comma or a line end between them`,
       right.origin?.line,
+      right.origin?.source,
     );
   if (leftText.length + rightText.length > MAX_TEXT)
     throw new HoconError("limit", `a string has more than ${MAX_TEXT} characters`, right.origin?.line);

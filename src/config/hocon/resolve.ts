@@ -148,9 +148,10 @@ class Resolver {
     wanted: readonly string[],
   ): HoconNode | undefined {
     const name = `\${${renderPath(node.path)}}`;
-    const line = node.origin?.line;
-    const where = node.origin === undefined ? "" : ` in "${node.origin.source}", line ${line}`;
-    if (this.#inProgress.has(node)) throw new HoconError("cycle", `${name}${where} refers to itself`, line);
+    const { line, source } = node.origin ?? {};
+    const where = node.origin === undefined ? "" : ` in "${source}", line ${line}`;
+    if (this.#inProgress.has(node))
+      throw new HoconError("cycle", `${name}${where} refers to itself`, line, source);
     this.#inProgress.add(node);
     try {
       const target = this.at(node.path, scope, wanted);
@@ -165,6 +166,7 @@ class Resolver {
       "reference",
       `${name}${where} refers to nothing; set that key, or write \${?…}`,
       line,
+      source,
     );
   }
 }

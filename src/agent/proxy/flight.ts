@@ -121,7 +121,7 @@ export class Flight implements AnswerListener, Joinable, Timed, Trickle, Unheard
 
   overtaken(now: number): void {
     const endpoint = this.#endpoint;
-    const hasWaited = now - this.askedAt > this.#mayTakeMs / 2;
+    const hasWaited = now - this.askedAt > this.#mayTakeMs / 4;
     if (endpoint === undefined || !hasWaited || this.#wasOvertaken || !this.question.isSafe) return;
     if (this.#state === "forsaken") return;
     this.#wasOvertaken = true;

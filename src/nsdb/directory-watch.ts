@@ -38,10 +38,18 @@ export class DirectoryWatch {
     this.#top = dirname(root);
   }
 
-  /** Calls back once, after the next change. Returns the way to call it off. */
+  /**
+   * Calls back once, after the next change; a function that waits for it already is not added again. Returns the way to
+   * call this off, which leaves alone what was there before.
+   */
   subscribe(file: string, kind: "content" | "children", onChange: () => void): () => void {
-    const subscription: Subscription = { file, kind, onChange };
     const beside = this.#subscriptions.get(file);
+    for (const known of beside ?? []) {
+      if (known.kind !== kind || known.onChange !== onChange) continue;
+      this.#watchFolders(file);
+      return () => undefined;
+    }
+    const subscription: Subscription = { file, kind, onChange };
     if (beside === undefined) this.#subscriptions.set(file, new Set([subscription]));
     else beside.add(subscription);
     for (const folder of foldersAbove(file)) this.#below.set(folder, (this.#below.get(folder) ?? 0) + 1);

@@ -1,3 +1,4 @@
+import { isIPv6 } from "node:net";
 import { resolve } from "node:path";
 import { NsdbError } from "./error.ts";
 import { assertPath } from "./paths.ts";
@@ -64,7 +65,7 @@ export function formatHost({ host, tcpPort }: ZookeeperHost): string {
   return host.includes(":") ? `[${host}]:${tcpPort}` : `${host}:${tcpPort}`;
 }
 
-/** A comma-separated list as in `zookeeper.zookeeper_hosts`. @throws {NsdbError} `usage`. */
+/** A comma-separated list as in `zookeeper.zookeeper_hosts`. @throws {NsdbError} `usage`; without credentials. */
 export function parseHosts(list: string): ZookeeperHost[] {
   const hosts = list
     .split(",")
@@ -90,10 +91,15 @@ function parseHost(item: string): ZookeeperHost {
   if (host === undefined || tcpPort < 1 || tcpPort > 65_535) {
     throw new NsdbError(
       "usage",
-      `Cannot read ZooKeeper host "${item}": it should be "host:port", with an IPv6 address in brackets`,
+      `Cannot read ZooKeeper host "${withoutPassword(item)}": it should be "host:port", with an IPv6 address in brackets`,
     );
   }
   return { host, tcpPort };
+}
+
+/** What is before an "@", or after a ":" where no port is, may be credentials in a wrong place. */
+function withoutPassword(item: string): string {
+  return isIPv6(item) ? item : item.replace(/.*@/s, "…@").replace(/:(?!\d*$).*/s, ":…");
 }
 
 function parseDigest(text: string): string {

@@ -42,7 +42,7 @@ export function parseProtobufText(
   while (tokens.kind !== "end") {
     const at = skim(text, tokens.at);
     if (at > tokens.at) tokens.skipTo(at);
-    else fields.push(...parseField(tokens, 0));
+    else parseField(tokens, 0, fields);
   }
   return fields;
 }
@@ -63,14 +63,13 @@ export function printProtobufText(fields: readonly ProtobufField[], indent = "")
 function parseMessage(tokens: Tokens, end: string, depth: number): ProtobufField[] {
   if (depth > DEEPEST) throw tokens.wrong(`messages are nested more than ${DEEPEST} deep`);
   const fields: ProtobufField[] = [];
-  while (tokens.text !== end && tokens.kind !== "end") fields.push(...parseField(tokens, depth));
+  while (tokens.text !== end && tokens.kind !== "end") parseField(tokens, depth, fields);
   tokens.expect(end);
   return fields;
 }
 
-/** One field, or as many as it has values in a list. */
-function parseField(tokens: Tokens, depth: number): ProtobufField[] {
-  const fields: ProtobufField[] = [];
+/** Adds one field, or as many as it has values in a list. */
+function parseField(tokens: Tokens, depth: number, fields: ProtobufField[]): void {
   const name = parseName(tokens);
   const hasColon = tokens.take(":");
   if (tokens.take("[")) {
@@ -82,7 +81,6 @@ function parseField(tokens: Tokens, depth: number): ProtobufField[] {
     fields.push({ name, value: parseValue(tokens, hasColon, depth) });
   }
   if (!tokens.take(";")) tokens.take(",");
-  return fields;
 }
 
 function parseName(tokens: Tokens): string {

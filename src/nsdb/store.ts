@@ -37,7 +37,8 @@ export interface Store {
   /**
    * The znode, or undefined where there is none.
    *
-   * @param onChange Called at most once, when the znode changes, appears, or goes: a hint to read again.
+   * @param onChange Called at most once, when the znode changes, appears, or goes: a hint to read again. Given again
+   *   before it was called, it is not kept twice.
    * @throws {NsdbError} `unreachable`, `timeout`, `denied`, `closed`, `protocol`.
    */
   get(path: string, onChange?: () => void): Promise<Znode | undefined>;

@@ -55,8 +55,7 @@ function follow<T>(
   let retry: NodeJS.Timeout | undefined;
   let retryMs = FIRST_RETRY_MS;
   let isFailing = false;
-  // Only the newest read may ask for another: what an older one watched is of an ended session.
-  let reads = 0;
+  let onChange: (() => void) | undefined;
 
   function refresh(): void {
     if (state === "closed") return;
@@ -65,15 +64,20 @@ function follow<T>(
     else state = "stale";
   }
 
+  /** The same one until it was called: a store keeps each function that it is given until then. */
+  function listener(): () => void {
+    onChange ??= () => {
+      onChange = undefined;
+      refresh();
+    };
+    return onChange;
+  }
+
   async function readOnce(): Promise<void> {
     state = "reading";
-    reads += 1;
-    const current = reads;
     let value: T;
     try {
-      value = await read(() => {
-        if (current === reads) refresh();
-      });
+      value = await read(listener());
     } catch (error) {
       failed(error);
       return;

@@ -1,4 +1,4 @@
-import type { Client } from "node-zookeeper-client";
+import type { ACL, Client, Transaction } from "node-zookeeper-client";
 import type { NsdbErrorCode } from "./error.ts";
 import type { WriteOp, Znode } from "./store.ts";
 
@@ -53,18 +53,30 @@ export function readChildren(path: string, watcher: (() => void) | undefined): R
   };
 }
 
+/** Who may do what to the znode, or undefined where there is no such znode. */
+export function readAcl(path: string): Request<readonly ACL[] | undefined> {
+  return (client, done) =>
+    client.getACL(path, (error, acl) => {
+      if (error) done(isNoNode(error) ? undefined : error, undefined);
+      else done(undefined, acl);
+    });
+}
+
 /** Whether the znode exists; it is watched in either case. */
 export function watchExistence(path: string, watcher: () => void): Request<boolean> {
   return (client, done) =>
     client.exists(path, watcher, (error, stat) => done(error, stat !== null && stat !== undefined));
 }
 
+/** A step of a transaction. What is created without an ACL is everybody's. */
+export type Step = WriteOp & { readonly acl?: readonly ACL[] };
+
 /** Carries out all steps or none; gives the one that failed. Paths are whole. */
-export function commit(steps: readonly WriteOp[]): Request<FailedStep | undefined> {
+export function commit(steps: readonly Step[]): Request<FailedStep | undefined> {
   return (client, done) => {
     const transaction = client.transaction();
     for (const step of steps) {
-      if (step.kind === "create") transaction.create(step.path, step.data);
+      if (step.kind === "create") create(transaction, step.path, step.data, step.acl);
       else if (step.kind === "set") transaction.setData(step.path, step.data, step.version);
       else if (step.kind === "delete") transaction.remove(step.path, step.version);
       else transaction.check(step.path, step.version);
@@ -83,6 +95,11 @@ export function commit(steps: readonly WriteOp[]): Request<FailedStep | undefine
       },
     );
   };
+}
+
+function create(to: Transaction, path: string, data: Buffer, acl: readonly ACL[] | undefined): void {
+  if (acl === undefined) to.create(path, data);
+  else to.create(path, data, [...acl]);
 }
 
 /** The package takes version 0 for "any": it would overwrite what was made by somebody else a moment ago. */

@@ -2,13 +2,17 @@ import { NsdbError } from "./error.ts";
 import { formatHost, formatNsdbUrl, type NsdbUrl } from "./nsdb-url.ts";
 import { assertPath, parentPath } from "./paths.ts";
 import type { SessionState, Store, WriteOp, Znode } from "./store.ts";
+import { aclAbove, isMasked, type ReadAcl } from "./zookeeper-acl.ts";
 import { ConnectionEnd, type ZookeeperConnection } from "./zookeeper-connection.ts";
+import { Listeners } from "./zookeeper-listeners.ts";
 import {
   commit,
   type FailedStep,
   type Request,
+  readAcl,
   readChildren,
   readData,
+  type Step,
   watchExistence,
   ZOOKEEPER_ERRORS,
 } from "./zookeeper-requests.ts";
@@ -50,6 +54,8 @@ export class ZookeeperStore implements Store {
   readonly #session: ZookeeperSession;
   readonly #operationTimeoutMs: number;
   readonly #rootMustExist: boolean;
+  readonly #hasCredentials: boolean;
+  readonly #listeners = new Listeners();
   #inFlight = 0;
   readonly #waiting: (() => void)[] = [];
 
@@ -76,6 +82,7 @@ export class ZookeeperStore implements Store {
     this.#root = url.rootKey === "/" ? "" : url.rootKey;
     this.#operationTimeoutMs = options.operationTimeoutMs;
     this.#rootMustExist = options.rootMustExist && this.#root !== "";
+    this.#hasCredentials = url.digest !== undefined;
     this.#session = new ZookeeperSession(url.hosts, {
       digest: url.digest,
       sessionTimeoutMs: options.sessionTimeoutMs,
@@ -96,7 +103,7 @@ export class ZookeeperStore implements Store {
 
   async get(path: string, onChange?: () => void): Promise<Znode | undefined> {
     const full = this.#full(path);
-    const watcher = once(onChange);
+    const watcher = this.#listeners.once("data", full, onChange);
     return this.#read(path, async (send) => {
       for (;;) {
         const found = await send(readData(full, watcher));
@@ -110,7 +117,7 @@ export class ZookeeperStore implements Store {
 
   async children(path: string, onChange?: () => void): Promise<readonly string[] | undefined> {
     const full = this.#full(path);
-    const watcher = once(onChange);
+    const watcher = this.#listeners.once("children", full, onChange);
     return this.#read(path, async (send) => {
       for (;;) {
         const found = await send(readChildren(full, watcher));
@@ -127,7 +134,7 @@ export class ZookeeperStore implements Store {
     let parents: readonly string[] = [];
     for (let attempt = 1; ; attempt += 1) {
       const created = parents.map((path) => ({ kind: "create", path, data: Buffer.alloc(0) }) as const);
-      const failed = await this.#commit(ops[0]?.path ?? "/", [...created, ...steps]);
+      const failed = await this.#commit(ops[0]?.path ?? "/", await this.#withAcls([...created, ...steps]));
       if (failed === undefined) return;
       const op = ops[failed.index - parents.length];
       const parentIsMissing =
@@ -139,7 +146,33 @@ export class ZookeeperStore implements Store {
     }
   }
 
-  async #commit(path: string, steps: readonly WriteOp[]): Promise<FailedStep | undefined> {
+  /** With credentials, what is created is for those whom the znode above admits; without, for everybody as with MidoNet. */
+  async #withAcls(steps: readonly WriteOp[]): Promise<readonly Step[]> {
+    if (!this.#hasCredentials) return steps;
+    const known = new Map<string, ReturnType<ReadAcl>>();
+    const read: ReadAcl = (path) => {
+      const acl = known.get(path) ?? this.#read(this.#short(path), (send) => send(readAcl(path)));
+      known.set(path, acl);
+      return acl;
+    };
+    const withAcls: Step[] = [];
+    for (const step of steps) {
+      const acl = step.kind === "create" ? await aclAbove(step.path, read) : undefined;
+      if (acl !== undefined && isMasked(acl)) throw this.#aclUnknown(this.#short(step.path));
+      withAcls.push(acl === undefined ? step : { ...step, acl });
+    }
+    return withAcls;
+  }
+
+  #aclUnknown(path: string): NsdbError {
+    return new NsdbError(
+      "denied",
+      `Cannot create "${path}" in ${this.url}: it should get the ACL of the znode above, which is not shown whole; give a user with "admin" permission there in the NSDB URL`,
+      { path },
+    );
+  }
+
+  async #commit(path: string, steps: readonly Step[]): Promise<FailedStep | undefined> {
     const deadline = performance.now() + this.#operationTimeoutMs;
     try {
       const connection = await this.#connection(deadline, path);
@@ -238,8 +271,7 @@ export class ZookeeperStore implements Store {
     const number = error instanceof Error && "code" in error ? Number(error.code) : Number.NaN;
     const code = ZOOKEEPER_ERRORS.get(number) ?? "protocol";
     const message = error instanceof Error ? error.message : String(error);
-    const why =
-      code === "denied" ? 'its ACL does not admit us; give "user:password@" in the NSDB URL' : message;
+    const why = code === "denied" ? this.#notAdmitted() : message;
     return new NsdbError(code, `${cannot}: ${why}`, { path, cause: error });
   }
 
@@ -250,12 +282,23 @@ export class ZookeeperStore implements Store {
       "node-exists": "it exists already",
       "bad-version": "it was changed by somebody else since it was read",
       "not-empty": "there are znodes below it",
-      denied: 'its ACL does not admit us; give "user:password@" in the NSDB URL',
+      denied: this.#notAdmitted(),
     };
     const why = reasons[failed.code] ?? `the server answered with error ${failed.number}`;
     return new NsdbError(failed.code, `Cannot ${op?.kind ?? "write"} "${path}" in ${this.url}: ${why}`, {
       path,
     });
+  }
+
+  #notAdmitted(): string {
+    return this.#hasCredentials
+      ? "its ACL does not admit the user and password given in the NSDB URL; see whether they are right"
+      : 'its ACL does not admit us; give "user:password@" in the NSDB URL';
+  }
+
+  /** Below the root key, as it is for our callers; above it as it is. */
+  #short(full: string): string {
+    return full.startsWith(`${this.#root}/`) ? full.slice(this.#root.length) : full;
   }
 
   #full(path: string): string {
@@ -280,15 +323,4 @@ function withDeadline<T>(promise: Promise<T>, deadline: number): Promise<T> {
       (error: unknown) => settle(() => reject(error)),
     );
   });
-}
-
-/** At most once, and from an empty stack: what a listener throws must not end up in the connection's reading. */
-function once(onChange: (() => void) | undefined): (() => void) | undefined {
-  if (onChange === undefined) return undefined;
-  let called = false;
-  return () => {
-    if (called) return;
-    called = true;
-    queueMicrotask(onChange);
-  };
 }

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import type { NsdbError } from "../../src/nsdb/error.ts";
 import type { Store } from "../../src/nsdb/store.ts";
+import { watchChildren, watchZnode } from "../../src/nsdb/watch.ts";
 
 /** A store on an empty tree, and another client of the same tree. */
 export interface StoreFixture {
@@ -32,6 +33,9 @@ export function storeContract(name: string, open: () => Promise<StoreFixture>): 
       const znode = await other.get(path);
       if (znode === undefined) throw new Error(`${path} is missing`);
       return znode.version;
+    }
+    async function touch(path: string, content = "changed"): Promise<void> {
+      await other.write([{ kind: "set", path, data: bytes(content), version: await versionOf(path) }]);
     }
     async function codeOf(attempt: Promise<unknown>): Promise<{ code: string; path: string | undefined }> {
       const error = await attempt.then(
@@ -208,6 +212,78 @@ export function storeContract(name: string, open: () => Promise<StoreFixture>): 
       expect(await store.children("/later", onMissing)).toBeUndefined();
       await create("/later", "1");
       await vi.waitFor(() => expect(onMissing).toHaveBeenCalledTimes(1));
+    });
+
+    it("get() and children() keep a function once, however often it is given, until it was called", async () => {
+      await create("/a", "1");
+      const warnings = vi.fn();
+      process.on("warning", warnings);
+      const [onData, onChild, onMissing] = [vi.fn(), vi.fn(), vi.fn()];
+      for (let round = 1; round <= 2; round += 1) {
+        for (let i = 0; i < 15; i += 1) {
+          await store.get("/a", onData);
+          await store.children("/a", onChild);
+          await store.get(`/missing${round}`, onMissing);
+        }
+        await touch("/a", String(round));
+        await create(`/a/child${round}`, "1");
+        await create(`/missing${round}`, "1");
+        await vi.waitFor(() => {
+          for (const each of [onData, onChild, onMissing]) expect(each).toHaveBeenCalledTimes(round);
+        });
+      }
+      const told = new Promise<void>((resolve) => void store.get("/a", resolve).then(() => touch("/a")));
+      await told;
+      for (const each of [onData, onChild, onMissing]) expect(each).toHaveBeenCalledTimes(2);
+      process.off("warning", warnings);
+      expect(warnings).not.toHaveBeenCalled();
+    });
+
+    it("get() and children() call the same function for each of what it was given for", async () => {
+      await create("/a", "1");
+      await create("/b", "1");
+      await create("/c", "1");
+      const onChange = vi.fn();
+      await store.get("/a", onChange);
+      await store.get("/b", onChange);
+      await store.children("/c", onChange);
+      await touch("/a");
+      await vi.waitFor(() => expect(onChange).toHaveBeenCalledTimes(1));
+      await touch("/b");
+      await vi.waitFor(() => expect(onChange).toHaveBeenCalledTimes(2));
+      await create("/c/d", "1");
+      await vi.waitFor(() => expect(onChange).toHaveBeenCalledTimes(3));
+    });
+
+    it("is given the same function by a watch until it was called, however often it is refreshed", async () => {
+      await create("/a", "1");
+      const get = vi.spyOn(store, "get");
+      const children = vi.spyOn(store, "children");
+      const seen: (string | undefined)[] = [];
+      const names: (readonly string[] | undefined)[] = [];
+      const watches = [
+        watchZnode(store, "/a", (znode) => seen.push(text(znode?.data))),
+        watchChildren(store, "/a", (now) => names.push(now)),
+      ];
+      for (let i = 1; i <= 15; i += 1) {
+        await vi.waitFor(() => expect([get.mock.calls.length, children.mock.calls.length]).toEqual([i, i]));
+        for (const { mock } of [get, children]) await mock.results.at(-1)?.value;
+        for (const watch of watches) watch.refresh();
+      }
+      for (const { mock } of [get, children])
+        expect(new Set(mock.calls.map(([, given]) => given)).size).toBe(1);
+      await touch("/a", "2");
+      await create("/a/b", "1");
+      await vi.waitFor(() =>
+        expect([seen, names]).toEqual([
+          ["1", "2"],
+          [[], ["b"]],
+        ]),
+      );
+      await touch("/a", "3");
+      await create("/a/c", "1");
+      await vi.waitFor(() => expect([seen.at(-1), names.at(-1)]).toEqual(["3", ["b", "c"]]));
+      for (const watch of watches) watch.close();
     });
 
     it("a hundred racing compare-and-set writers lose nothing", async () => {

@@ -1,4 +1,4 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -44,6 +44,37 @@ describe("readHostId()", () => {
       expect.objectContaining({ code: "malformed", message: expect.stringMatching(/"compute-1"/) }),
     );
     expect(() => createHostId(file)).toThrow(expect.objectContaining({ code: "malformed" }));
+  });
+});
+
+describe("a host id file that cannot be read", () => {
+  /** Root may read everything, so another user does it. */
+  const asNobody = <T>(action: () => T): T => {
+    chmodSync(folder, 0o755);
+    process.seteuid?.(65_534);
+    try {
+      return action();
+    } finally {
+      process.seteuid?.(0);
+    }
+  };
+
+  it("is no host without an id: it is named, with the remedy", () => {
+    writeFileSync(file, `host_uuid=${ID}\n`, { mode: 0o600 });
+    for (const use of [readHostId, createHostId]) {
+      expect(() => asNobody(() => use(file))).toThrow(
+        expect.objectContaining({
+          code: "denied",
+          message: expect.stringMatching(new RegExp(`^Cannot read .*"${file}": EACCES.*; run as root, or`)),
+        }),
+      );
+    }
+  });
+
+  it("is none where it is a folder", () => {
+    expect(() => readHostId(folder)).toThrow(
+      expect.objectContaining({ code: "malformed", message: expect.stringContaining(`"${folder}": EISDIR`) }),
+    );
   });
 });
 

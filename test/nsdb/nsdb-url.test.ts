@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { formatNsdbUrl, parseNsdbUrl } from "../../src/nsdb/nsdb-url.ts";
+import { formatNsdbUrl, parseHosts, parseNsdbUrl } from "../../src/nsdb/nsdb-url.ts";
 
 describe("nsdb-url", () => {
   it.each([
@@ -54,9 +54,24 @@ describe("nsdb-url", () => {
       "zk://me:x@s3cret@a",
       "zk://me:x@y/s3cret@a/midonet",
       " zk://me:x@s3cret@a",
+      "zk://me:s3cret,zk1:2181/midonet",
+      "zk://zk1,me:s3/cret,zk2",
     ]) {
       expect(() => parseNsdbUrl(text)).toThrow(
         expect.objectContaining({ message: expect.not.stringMatching(/s3|cret/) }),
+      );
+    }
+  });
+
+  it("names a host that it cannot read, without what may be a password", () => {
+    for (const [text, shown] of [
+      ["zk1,me:s3cret@zk2", '"…@zk2"'],
+      ["me:s3cret", '"me:…"'],
+      ["zk one:1", '"zk one:1"'],
+      ["fe80::1", '"fe80::1"'],
+    ] as const) {
+      expect(() => parseHosts(text)).toThrow(
+        expect.objectContaining({ code: "usage", message: expect.stringContaining(`host ${shown}: it`) }),
       );
     }
   });

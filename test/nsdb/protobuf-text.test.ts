@@ -80,6 +80,13 @@ describe("protobuf text", () => {
     expect(parse).toThrow(message);
   });
 
+  it("reads a list of any length, also inside a message", () => {
+    const list = `n: [${"1,".repeat(299_999)}1]`;
+    expect(parseProtobufText(list)).toHaveLength(300_000);
+    const [message] = parseProtobufText(`m { ${list} }`);
+    expect(message?.value.kind === "message" && message.value.fields.length).toBe(300_000);
+  });
+
   it("throws nothing but its own error, whatever the text", () => {
     const token = fc.constantFrom(
       "{",

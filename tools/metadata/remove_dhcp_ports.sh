@@ -25,10 +25,12 @@ Without --yes nothing is ever changed. Running it again goes on where an earlier
   --network ID|NAME   only the ports of this network (may be given again)
   --host NAME         only the ports bound to this host (may be given again)
   --backup FILE       where the removed ports are written BEFORE anything is deleted (JSON, mode 0600);
-                      a backup that is there already is added to, never replaced
+                      a backup that is there already is added to, never replaced; of a port that was
+                      made again in between it keeps what it was last
                       (default: removed-dhcp-ports-<date>.json in the current directory)
   --restore FILE      make the ports of a backup again: same network, addresses, MAC, device, owner,
-                      name, project and host; Neutron gives them new IDs. Ports that exist are left alone.
+                      name, project and host; Neutron gives them new IDs. Ports that exist are left alone:
+                      those with the same MAC address on the same network.
   --force             delete although a DHCP agent is alive (it makes its ports again within minutes)
   --timeout SECONDS   how long one call of the client may take (default 120)
   --help              this text
@@ -205,6 +207,14 @@ def table(path):
     for line in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())
 
+def place(port):
+    "What a port is known by: no network has two with one MAC address, and a port that is made again has another id."
+    return port["network_id"], port["mac_address"].lower()
+
+def newest(ports):
+    "One port per place: where one was removed and made again and removed, only what it was last."
+    return {place(port): port for port in ports}
+
 def backup(path, target):
     kept = {}
     try:
@@ -212,8 +222,8 @@ def backup(path, target):
             old = load(target)
             if not isinstance(old, dict) or old.get("format") != FORMAT:
                 fail("Cannot add to \"%s\": it is not a backup of this tool; name another file." % target)
-            kept = {port["id"]: port for port in old["ports"]}
-        kept.update((port["id"], port) for port in load(path))
+            kept = newest(old["ports"])
+        kept.update(newest(load(path)))
         folder = os.path.dirname(os.path.abspath(target))
         handle, temporary = tempfile.mkstemp(prefix=".removed-dhcp-ports-", dir=folder)  # mode 0600
         with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -226,24 +236,46 @@ def backup(path, target):
     except (OSError, ValueError) as error:
         fail("Cannot write the backup \"%s\": %s. Name a writable file with --backup; nothing was deleted." % (target, error))
 
-def restorable(target, current, out):
-    "Those of the backup whose MAC address is not on their network now."
+def restorable(target, current, settled, out):
+    """Those of the backup that are not there now. A port of the same place that is different is left alone where it
+    was so before we began or we have made it: "settled" names those. Otherwise it is in the way of ours."""
     try:
         saved = load(target)
         if saved["format"] != FORMAT:
             raise ValueError("it is not a backup of this tool")
-        wanted = [port for port in saved["ports"] if port["device_owner"] == "network:dhcp"]
-        there = {(port["network_id"], port["mac_address"].lower()) for port in load(current)}
-        missing = [p for p in wanted if (p["network_id"], p["mac_address"].lower()) not in there]
-        for port in wanted:
+        wanted = newest(port for port in saved["ports"] if port["device_owner"] == "network:dhcp")
+        there = newest(load(current))
+        for port in wanted.values():
             lacking = [name for name in NEEDED if name not in port]
             if lacking:
                 raise ValueError("port %s has no \"%s\"" % (port.get("id"), lacking[0]))
             made_of(port, "openstack")
+        other = {at for at, port in wanted.items() if at in there and not same(port, there[at])}
+        if os.path.exists(settled):
+            with open(settled, encoding="utf-8") as file:
+                other -= {tuple(line.split()) for line in file}
+        else:
+            with open(settled, "w", encoding="utf-8") as file:
+                file.writelines("%s %s\n" % at for at in other)
+            if other:
+                print("Left alone: %d port(s) of the backup that exist, but with another host, device or address: %s."
+                      % (len(other), ", ".join(sorted(there[at]["id"] for at in other))), file=sys.stderr)
+            other = set()
+        missing = [port for at, port in wanted.items() if at not in there or at in other]
     except (OSError, ValueError, KeyError, TypeError) as error:
         fail("Cannot read the backup \"%s\": %s." % (target, error))
     with open(out, "w", encoding="utf-8") as file:
         json.dump(missing, file)
+
+def same(port, other):
+    def where(p):
+        addresses = sorted((ip["subnet_id"], ip["ip_address"]) for ip in p["fixed_ips"])
+        return p["binding:host_id"] or "", p["device_id"], addresses
+    return where(port) == where(other)
+
+def settle(path, index):
+    "What the file of those that are settled says of this port."
+    print("%s %s" % place(load(path)[int(index)]))
 
 NEEDED = ("network_id", "mac_address", "fixed_ips", "device_id", "admin_state_up", "project_id", "name",
           "binding:host_id", "status")
@@ -442,7 +474,7 @@ restore_all() {
   local pass left total='' index arguments why=''
   for ((pass = 0; pass <= ATTEMPTS; pass++)); do
     read_ports "$work/all" || no_api 'the DHCP ports'
-    python restorable "$restore" "$work/all" "$work/missing" || exit "$LOCAL"
+    python restorable "$restore" "$work/all" "$work/settled" "$work/missing" || exit "$LOCAL"
     left=$(python count "$work/missing")
     if ((left == 0)); then
       if [[ -n $total ]]; then say "Done: $total port(s) restored."; else
@@ -462,6 +494,7 @@ restore_all() {
     for ((index = 0; index < left; index++)); do
       mapfile -d '' -t arguments < <(python arguments "$work/missing" "$KIND" "$index")
       if client "${arguments[@]}"; then
+        python settle "$work/missing" "$index" >>"$work/settled"
         say "  $((total - left + index + 1))/$total restored"
       else
         why=$(complaint)

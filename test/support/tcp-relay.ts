@@ -11,10 +11,12 @@ export class TcpRelay {
   onConnect: "relay" | "silence" | "cut" = "relay";
   /** How many clients have connected so far. */
   accepted = 0;
+  onAccept: () => void = () => undefined;
 
   private constructor(targetTcpPort: number, targetHost: string) {
     this.#server = createServer((client) => {
       this.accepted += 1;
+      this.onAccept();
       this.#keep(client);
       if (this.onConnect === "cut") client.destroy();
       if (this.onConnect !== "relay") return void client.resume();

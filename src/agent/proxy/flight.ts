@@ -234,13 +234,13 @@ export class Flight implements AnswerListener, Joinable, Timed, Trickle, Unheard
     const { method, headers, headerLines, body, isSafe } = this.question;
     const path = endpoint.address.basePath + this.question.path;
     const wants = { cold: cold || !isSafe, bodiless: body === undefined && isSafe };
-    const line = endpoint.borrow(this.guest.lineTo(endpoint), wants);
-    this.#line = line;
+    this.#line = endpoint.borrow(this.guest.lineTo(endpoint), wants);
     const identity = this.guest.identity(settings, this.#route.secretIndex);
     this.askedAt = performance.now();
     this.effort = this.guest.effortFor(this.question.path, endpoint, this.askedAt);
     endpoint.asked(this);
-    line.ask({ method, path, headers, headerLines, body, identity }, this);
+    this.#line.ask({ method, path, headers, headerLines, body, identity }, this);
+    if (this.effort === "slow") this.late(); // nova waits for somebody else, and does nothing
   }
 
   #mayGoElsewhere(endpoint: Endpoint): boolean {

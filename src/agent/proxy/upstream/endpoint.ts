@@ -68,12 +68,18 @@ export class Endpoint {
   }
 
   /**
-   * A free line: the preferred one if it can be had, so that an instance stays with the nova process that has
+   * A line that is nobody else's until it has answered: the preferred one if it can be had, so that an instance stays with the nova process that has
    * it in its cache; else the one used last; else a new one.
    *
    * @param cold Wants no connection that was used before, so that it cannot turn out to be gone.
    */
-  borrow(preferred: Line | undefined, wants: { readonly cold: boolean; readonly bodiless: boolean }): Line {
+  borrow(preferred: Line | undefined, wants: Wants): Line {
+    const line = this.#freeLine(preferred, wants);
+    line.free = false;
+    return line;
+  }
+
+  #freeLine(preferred: Line | undefined, wants: Wants): Line {
     const kind = wants.bodiless && !this.address.tls ? "lean" : "any";
     if (preferred?.free === true && preferred instanceof (kind === "lean" ? WireLine : UndiciLine)) {
       if (!(wants.cold && preferred.isWarm)) return preferred;
@@ -90,8 +96,6 @@ export class Endpoint {
   asked(question: Unheard): void {
     question.overtakers = 0;
     question.beside = this.#unheard.push(question);
-    // Nova waits for somebody else, and does nothing.
-    if (question.effort === "slow") question.late();
   }
 
   /** @param isAnswer Not that it came to nothing. */
@@ -290,6 +294,11 @@ export class Endpoint {
     this.eject(`GET / not answered within ${PROBE_TIMEOUT_MS} ms, twice`, now);
     for (const question of [...this.#unheard]) question.stalled();
   }
+}
+
+interface Wants {
+  readonly cold: boolean;
+  readonly bodiless: boolean;
 }
 
 export interface EndpointTls {

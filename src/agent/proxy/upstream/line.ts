@@ -44,7 +44,7 @@ export interface AnswerListener {
 /** One connection to nova, made when it is needed, over which one thing at a time is asked. */
 export interface Line {
   /** Whether {@link Line.ask} may be called. */
-  readonly free: boolean;
+  free: boolean;
   readonly closed: boolean;
   /** Whether the next ask goes over a connection that was used before and may be gone by now. */
   readonly isWarm: boolean;
@@ -57,3 +57,6 @@ export interface Line {
   resume(): void;
   close(): void;
 }
+
+/** Better no agent than one guest's answer for another: a line has one question at a time. */
+export const ASKED_TWICE = "a line to nova was asked a second question before it answered the first one";

@@ -5,7 +5,7 @@ import errors from "undici/lib/core/errors.js";
 import Client from "undici/lib/dispatcher/client.js";
 import { AnswerStart } from "./answer-start.ts";
 import { type Connector, type NovaAddress, wasReset } from "./connect.ts";
-import type { AnswerListener, Ask, FailureKind, Line } from "./line.ts";
+import { type AnswerListener, ASKED_TWICE, type Ask, type FailureKind, type Line } from "./line.ts";
 import { answerHeadOf, type Framing, framingOf } from "./response-head.ts";
 
 /** One connection's worth of undici: tells a broken old connection from a nova that breaks new ones. */
@@ -61,6 +61,7 @@ export class UndiciLine implements Line, Dispatcher.DispatchHandler {
   }
 
   ask(ask: Ask, listener: AnswerListener): void {
+    if (this.#listener !== undefined) throw new Error(ASKED_TWICE);
     this.free = false;
     this.#listener = listener;
     this.#started = false;

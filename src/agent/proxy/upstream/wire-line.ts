@@ -3,7 +3,7 @@ import type { AnswerHead } from "../http/answer-head.ts";
 import type { Outbox, Sender } from "../outbox.ts";
 import { ChunkReader } from "./chunks.ts";
 import { CONNECT_TIMEOUT_MS, type NovaAddress, plainError, wasReset } from "./connect.ts";
-import type { AnswerListener, Ask, FailureKind, Line } from "./line.ts";
+import { type AnswerListener, ASKED_TWICE, type Ask, type FailureKind, type Line } from "./line.ts";
 import {
   answerHeadOf,
   END_OF_HEAD,
@@ -61,6 +61,7 @@ export class WireLine implements Line, Sender {
   }
 
   ask({ method, path, headerLines, identity }: Ask, listener: AnswerListener): void {
+    if (this.#listener !== undefined) throw new Error(ASKED_TWICE);
     this.free = false;
     this.#listener = listener;
     this.#method = method;

@@ -55,7 +55,9 @@ export async function serveControl(path: string, handlers: ControlHandlers): Pro
   mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
   rmSync(path, { force: true });
   const server = createServer((incoming, response) => {
-    const url = new URL(incoming.url ?? "/", "http://agent");
+    const { url: asked = "/" } = incoming;
+    if (!URL.canParse(asked, "http://agent")) return reply(response, 400, { error: `no question: ${asked}` });
+    const url = new URL(asked, "http://agent");
     const handler = Object.hasOwn(handlers, url.pathname) ? handlers[url.pathname] : undefined;
     if (handler === undefined) return reply(response, 404, { error: `no such question: ${url.pathname}` });
     const signs = setInterval(() => response.writeProcessing(), SIGN_OF_LIFE_MS);

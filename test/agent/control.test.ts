@@ -49,6 +49,16 @@ describe("the control socket", () => {
     await expect(askAgent(path, "/constructor")).rejects.toMatchObject({ code: "failed" });
   });
 
+  test("refuses what is no path, and goes on", async () => {
+    stop = await serveControl(path, { "/alive": () => true });
+    for (const question of ["//", "///", "http://"])
+      await expect(askAgent(path, question)).rejects.toMatchObject({
+        code: "failed",
+        message: expect.stringContaining("no question"),
+      });
+    expect(await askAgent(path, "/alive")).toBe(true);
+  });
+
   test("says that no agent runs where nobody listens, also beside a dead socket's file", async () => {
     await expect(askAgent(path, "/status")).rejects.toMatchObject({ code: "not-running" });
     writeFileSync(path, "");

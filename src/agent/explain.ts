@@ -1,4 +1,4 @@
-import { isIPv6 } from "node:net";
+import { isIPv4, isIPv6 } from "node:net";
 import { canonicalIpv6 } from "../datapath/fact.ts";
 import { linkLocalOf, numberOf } from "../datapath/link-local.ts";
 import type { Agent } from "./agent.ts";
@@ -7,6 +7,7 @@ import type { ProbeResult } from "./probe.ts";
 import type { LastRequest } from "./proxy/proxy.ts";
 import type { Service } from "./service.ts";
 import { portRows } from "./status.ts";
+import type { ComputePort } from "./topology/model.ts";
 
 /** Everything that the agent and the kernel know of one port, for `mn-metadata explain`. */
 export interface PortExplanation {
@@ -23,6 +24,8 @@ export interface PortExplanation {
   /** The newest first. */
   readonly lastRequests: readonly LastRequest[];
   readonly probe: ProbeResult | undefined;
+  /** Whether its guest can be answered at all, as far as is known; the verdict says why not. */
+  readonly served: boolean;
   /** One sentence; behind it, what else an operator should know of the host. */
   readonly verdict: string;
 }
@@ -93,38 +96,65 @@ async function explainPort(
     plumbed: observed.baseIntact && observed.ports.some((plumbing) => plumbing.portId === portId),
     packetsFromGuest: (await datapath.counters(portId))?.packets,
     lastRequests: service.proxy.lastRequests(portId),
-    probe: probe ? await service.probe(port) : undefined,
+    probe: !probe ? undefined : port.instanceId === "" ? NOT_PROBED : await service.probe(port),
   };
   const others = agent.firewall.filter(({ silencesGuests }) => !silencesGuests);
   const sentences = others.map(({ sentence }) => sentence);
-  return { ...facts, verdict: [verdictOf(facts, service, agent), ...sentences].join(" ") };
+  const { served, verdict } = verdictOf(facts, port, service, agent);
+  return { ...facts, served, verdict: [verdict, ...sentences].join(" ") };
 }
 
-function verdictOf(facts: Omit<PortExplanation, "verdict">, service: Service, agent: Agent): string {
+/** It would be held for as long as an instance may take to be named, and end in 404. */
+const NOT_PROBED: ProbeResult = {
+  ok: false,
+  sentence: "not sent: Neutron names no instance for the port (device_id is empty)",
+};
+
+type Facts = Omit<PortExplanation, "verdict" | "served">;
+type Verdict = Pick<PortExplanation, "verdict" | "served">;
+
+function verdictOf(facts: Facts, port: ComputePort, service: Service, agent: Agent): Verdict {
   const { idle, failing, broken, inSync } = service.reconcileStatus();
   const [last] = facts.lastRequests;
+  const no = (verdict: string): Verdict => ({ served: false, verdict });
+  const yes = (verdict: string): Verdict => ({ served: true, verdict });
   const notServed = idle.get(facts.port) ?? failing.get(facts.port) ?? broken;
-  if (notServed !== undefined) return `Not served: ${notServed}.`;
+  if (notServed !== undefined) return no(`Not served: ${notServed}.`);
   if (!facts.plumbed) {
-    return inSync
-      ? "Not served: the kernel lost its plumbing; it is being repaired."
-      : "Not served yet: the agent is still starting.";
+    return no(
+      inSync
+        ? "Not served: the kernel lost its plumbing; it is being repaired."
+        : "Not served yet: the agent is still starting.",
+    );
+  }
+  // A probe that got through knows better than what is read from rules.
+  const firewall = agent.firewall.find(({ silencesGuests }) => silencesGuests);
+  if (firewall !== undefined && facts.probe?.ok !== true)
+    return no(`Plumbed, but the host's firewall stands in the way: ${firewall.sentence}`);
+  if (facts.instanceId === "") {
+    return yes(
+      "Plumbed, but Neutron names no instance for the port (device_id is empty), so requests end in 404.",
+    );
   }
   if (facts.probe !== undefined && !facts.probe.ok)
-    return `Plumbed, but a probe failed: ${facts.probe.sentence}.`;
-  const firewall = agent.firewall.find(({ silencesGuests }) => silencesGuests);
-  if (firewall !== undefined)
-    return `Plumbed, but the host's firewall stands in the way: ${firewall.sentence}`;
-  if (facts.instanceId === "") {
-    return "Plumbed, but Neutron names no instance for the port (device_id is empty), so requests end in 404.";
-  }
+    return no(`Plumbed, but a probe failed: ${facts.probe.sentence}.`);
   if (last !== undefined) {
     const seconds = Math.round((Date.now() - last.at) / 1_000);
     const outcome = last.status < 400 ? "well" : `with status ${last.status} (request ${last.requestId})`;
-    return `Served: its last request, ${last.method} ${last.path} ${seconds} s ago, ended ${outcome}.`;
+    return yes(`Served: its last request, ${last.method} ${last.path} ${seconds} s ago, ended ${outcome}.`);
   }
-  if (facts.packetsFromGuest === 0) {
-    return "Plumbed, but the guest has not asked yet: if it should have, look at its own route to 169.254.169.254.";
-  }
-  return "Plumbed and ready; no request has come since the agent started.";
+  return yes(
+    facts.packetsFromGuest === 0
+      ? `Plumbed, but nothing of the guest's has come to the proxy yet: ${reasonsForSilence(port)}`
+      : `Plumbed and ready, but nothing has come since the agent started: ${reasonsForSilence(port)}`,
+  );
+}
+
+/** What was dropped is counted for all ports together, so only the wire can tell. */
+function reasonsForSilence({ interfaceName, fixedAddresses, isIpv6Only }: ComputePort): string {
+  const route = "it has not asked yet (if it should have, look at its route to 169.254.169.254)";
+  const wire = `On this host, tcpdump -ni ${interfaceName} dst 169.254.169.254 shows what it sends.`;
+  const known = fixedAddresses.filter(isIPv4);
+  if (isIpv6Only === true || known.length === 0) return `${route}. ${wire}`;
+  return `either ${route}, or it asks from another address than ${known.join(", ")}, which is dropped (counted in nft list chain netdev mn_metadata to_proxy4). ${wire}`;
 }

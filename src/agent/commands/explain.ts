@@ -3,7 +3,7 @@ import type { PortExplanation } from "../explain.ts";
 import type { GlobalOptions } from "../options.ts";
 import { aligned } from "../port-row.ts";
 
-/** `mn-metadata explain`. @returns 0 where every port that was named is served, else 1. */
+/** `mn-metadata explain`. @returns 0 where every port that was named is served, and a probe got through, else 1. */
 export async function explainCommand(
   { runFolder }: GlobalOptions,
   what: string,
@@ -18,7 +18,7 @@ export async function explainCommand(
   process.stdout.write(
     asJson ? `${JSON.stringify(explanations, null, 2)}\n` : explanations.map(screen).join("\n"),
   );
-  return explanations.every(({ plumbed, probe: result }) => plumbed && result?.ok !== false) ? 0 : 1;
+  return explanations.every(({ served, probe: result }) => served && result?.ok !== false) ? 0 : 1;
 }
 
 function screen(facts: PortExplanation): string {

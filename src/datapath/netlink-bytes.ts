@@ -14,12 +14,20 @@ const [AF_INET, AF_INET6] = [2, 10];
 /** The bytes of a valid address. */
 export function addressBytes(address: string): AddressBytes {
   if (isIPv4(address)) return { family: AF_INET, bytes: Buffer.from(address.split(".").map(Number)) };
-  const [head = "", tail] = canonicalIpv6(address).split("::");
+  const [head = "", tail] = canonicalIpv6(address)
+    .replace(/[\d.]+\.\d+$/, twoGroups)
+    .split("::");
   const words = (part: string) =>
     part === "" ? [] : part.split(":").map((group) => Number.parseInt(group, 16));
   const [left, right] = [words(head), words(tail ?? "")];
   const groups = [...left, ...Array.from({ length: 8 - left.length - right.length }, () => 0), ...right];
   return { family: AF_INET6, bytes: Buffer.from(groups.flatMap((group) => [group >> 8, group & 0xff])) };
+}
+
+/** An IPv4 address inside an IPv6 one, as the rest of that is written. @source RFC 4291 §2.2 */
+function twoGroups(dotted: string): string {
+  const hex = Buffer.from(dotted.split(".").map(Number)).toString("hex");
+  return `${hex.slice(0, 4)}:${hex.slice(4)}`;
 }
 
 /** Six bytes of `02:a9:…`. */

@@ -1,6 +1,7 @@
 import type { Config } from "../config/config.ts";
 import { INTERFACE } from "../datapath/base-ruleset.ts";
-import type { Datapath } from "../datapath/datapath.ts";
+import type { Datapath, Observed } from "../datapath/datapath.ts";
+import { DatapathError } from "../datapath/error.ts";
 import { METADATA_ADDRESS, METADATA_ADDRESS_V6, METADATA_TCP_PORT } from "../datapath/link-local.ts";
 import type { LinkTable } from "../datapath/links.ts";
 import type { Store } from "../nsdb/store.ts";
@@ -48,6 +49,9 @@ const QUARANTINE_MS = 120_000;
 const FULL_CHECK_MS = 60_000;
 
 const PROBE_POLL_MS = 20;
+
+/** So long that whoever starts us again does not give up on it. @source systemd DefaultStartLimitBurst: 5 starts within 10 s */
+const [OBSERVE_TRIES, OBSERVE_RETRY_MS] = [8, 1_000];
 
 const IPV4: ListenAddress = { host: METADATA_ADDRESS, tcpPort: METADATA_TCP_PORT };
 const IPV6: ListenAddress = { host: `${METADATA_ADDRESS_V6}%${INTERFACE}`, tcpPort: METADATA_TCP_PORT };
@@ -151,12 +155,29 @@ async function meetKernel(
   { datapath, table, proxy, log }: Pick<ServiceParts, "datapath" | "log"> & Pick<Service, "table" | "proxy">,
   deaf: readonly ListenAddress[],
 ): Promise<void> {
-  const { ports: adopted } = await datapath.observe();
+  const { ports: adopted } = await observed(datapath, log);
   table.adopt(adopted);
   if (adopted.length > 0) log.info({ ports: adopted.length }, "ports of an earlier run adopted");
   if (deaf.length > 0) await datapath.sync([], "add-only");
   if (deaf.includes(IPV4)) await proxy.listen(IPV4);
   if (deaf.includes(IPV6)) await listenIpv6(proxy, log);
+}
+
+/**
+ * What is in the kernel. Where the host cannot read it just now (it has no memory left for nft), it is asked again:
+ * to end and be started anew gives up too soon, and to go on as if there were nothing moves every guest's address.
+ */
+async function observed(datapath: Datapath, log: Logger): Promise<Observed> {
+  for (let tries = 1; ; tries++) {
+    try {
+      return await datapath.observe();
+    } catch (error) {
+      if (!(error instanceof DatapathError) || error.code !== "failed" || tries === OBSERVE_TRIES)
+        throw error;
+      log.warn({ error: error.message }, "what an earlier run left cannot be read; trying again");
+      await new Promise((resolve) => setTimeout(resolve, OBSERVE_RETRY_MS));
+    }
+  }
 }
 
 /** Serves a probe's port beside those of the NSDB for as long as it is lent. */

@@ -9,8 +9,13 @@ export interface Nft {
    * @throws {DatapathError} `rejected` with nft's own words, or a code about the host.
    */
   apply(script: readonly string[]): Promise<void>;
-  /** The objects of `nft -j list table`, or undefined where there is no such table. @throws {DatapathError} */
-  listTable(family: string, name: string): Promise<readonly unknown[] | undefined>;
+  /**
+   * The objects of `nft -j list table`, or undefined where there is no such table.
+   *
+   * @param isNumeric Numbers in place of the names that nft or this host has for them, such as those of marks.
+   * @throws {DatapathError} Whatever else keeps nft from reading it is no sign that there is none.
+   */
+  listTable(family: string, name: string, isNumeric?: boolean): Promise<readonly unknown[] | undefined>;
   /** The objects of `nft -j list chains`: every chain of every family, without rules. @throws {DatapathError} */
   listChains(): Promise<readonly unknown[]>;
   /** The objects of `nft -j list chain`. @throws {DatapathError} */
@@ -35,12 +40,13 @@ export class NftProcess implements Nft {
     await this.#run(["-f", "-"], `${script.join("\n")}\n`);
   }
 
-  async listTable(family: string, name: string): Promise<readonly unknown[] | undefined> {
+  async listTable(family: string, name: string, isNumeric = false): Promise<readonly unknown[] | undefined> {
     try {
-      return await this.#list(["list", "table", family, name]);
+      return await this.#list([...(isNumeric ? ["-n"] : []), "list", "table", family, name]);
     } catch (error) {
-      if (error instanceof DatapathError && error.code === "rejected") return undefined;
-      throw error;
+      if (!(error instanceof DatapathError) || error.code !== "rejected") throw error;
+      if (/No such file or directory/.test(error.message)) return undefined;
+      throw new DatapathError("failed", error.message, error);
     }
   }
 
@@ -67,6 +73,7 @@ export class NftProcess implements Nft {
   }
 
   #run(words: readonly string[], input: string): Promise<string> {
+    const doing = words.includes("list") ? READING : CHANGING;
     const child = spawn(this.#command, words, {
       env: { ...process.env, LC_ALL: "C", PATH: `${process.env["PATH"] ?? ""}:/usr/sbin:/sbin` },
     });
@@ -85,8 +92,8 @@ export class NftProcess implements Nft {
       child.on("close", (code, signal) => {
         clearTimeout(timer);
         if (code === 0) resolve(Buffer.concat(printed).toString());
-        else if (signal !== null) reject(killed(this.#timeoutMs, signal));
-        else reject(refused(Buffer.concat(complaints).toString()));
+        else if (signal !== null) reject(killed(doing, this.#timeoutMs, signal));
+        else reject(refused(doing, Buffer.concat(complaints).toString()));
       });
       child.stdin.end(input);
     });
@@ -104,11 +111,13 @@ function notStarted(command: string, error: NodeJS.ErrnoException): DatapathErro
   return new DatapathError("failed", `Cannot run "${command}": ${error.message}`, error);
 }
 
-function killed(timeoutMs: number, signal: string): DatapathError {
-  return new DatapathError(
-    "timeout",
-    `Cannot change the ruleset: nft was ended by ${signal} (it may take ${timeoutMs} ms)`,
-  );
+/** What could not be done, and who said no. */
+const CHANGING = { cannot: "Cannot change the ruleset", who: "the kernel refused" } as const;
+const READING = { cannot: "Cannot read the ruleset", who: "nft could not" } as const;
+type Doing = typeof CHANGING | typeof READING;
+
+function killed({ cannot }: Doing, timeoutMs: number, signal: string): DatapathError {
+  return new DatapathError("timeout", `${cannot}: nft was ended by ${signal} (it may take ${timeoutMs} ms)`);
 }
 
 const COMPLAINTS: readonly (readonly [RegExp, DatapathErrorCode, string])[] = [
@@ -121,7 +130,7 @@ const COMPLAINTS: readonly (readonly [RegExp, DatapathErrorCode, string])[] = [
 ];
 
 /** nft repeats the line with a marker below it; the first line has it all. */
-function refused(complaint: string): DatapathError {
+function refused({ cannot, who }: Doing, complaint: string): DatapathError {
   const [first = ""] = complaint.split("\n").filter((line) => line.trim() !== "");
   const words =
     first
@@ -129,6 +138,6 @@ function refused(complaint: string): DatapathError {
       .trim()
       .slice(0, 300) || "nft said nothing";
   const [, code, remedy] = COMPLAINTS.find(([pattern]) => pattern.test(complaint)) ?? [];
-  if (code !== undefined) return new DatapathError(code, `Cannot change the ruleset: ${words}; ${remedy}`);
-  return new DatapathError("rejected", `Cannot change the ruleset: the kernel refused (${words})`);
+  if (code !== undefined) return new DatapathError(code, `${cannot}: ${words}; ${remedy}`);
+  return new DatapathError("rejected", `${cannot}: ${who} (${words})`);
 }

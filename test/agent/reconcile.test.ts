@@ -35,7 +35,7 @@ function stage(
 ) {
   const events: string[] = [];
   const { isReserved = () => false, isUp = () => true } = options;
-  const table = new PortTable({ now: () => 0, quarantineMs: 0, isReserved });
+  const table = new PortTable({ now: () => 0, turn: () => 0, quarantineMs: 0, isReserved });
   let snapshot = snapshotOf(false);
   const reconciler = new Reconciler({
     table,

@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -40,6 +40,10 @@ async function renumber(port: Guest, address: string): Promise<void> {
   await run("ip", "-n", port.name, "route", "replace", "169.254.169.254", "dev", "eth0");
 }
 
+function sorted(rows: readonly PortRow[]): readonly PortRow[] {
+  return [...rows].sort((a, b) => a.port.localeCompare(b.port));
+}
+
 /** On the directory NSDB and without MidoNet, as `mn-metadata port bind` leaves it. */
 describe("what a host does to a served port", () => {
   const folder = mkdtempSync(join(tmpdir(), "mn-life-cycle-"));
@@ -51,6 +55,11 @@ describe("what a host does to a served port", () => {
       ...["port", "bind", "--port", port.portId, "--interface", over.tap ?? tapOf(port), "--mac", port.mac],
       ...["--instance", port.instanceId, "--project", "p", "--fixed-ip", over.address ?? port.address],
     );
+  const setKeys = (more: Readonly<Record<string, unknown>>) => {
+    const keys = { enabled: true, nova_metadata_url: nova.url, shared_secret: SECRET, ...more };
+    const text = JSON.stringify({ agent: { openstack: { metadata: keys } } });
+    writeFileSync(join(folder, "nsdb/config/templates/default"), text);
+  };
   const rows = () => agent.json<PortRow[]>("ports");
   const statusOf = async (port: Guest) => (await ask(port, [IPV4]))[0]?.status;
 
@@ -63,9 +72,7 @@ describe("what a host does to a served port", () => {
       }),
     });
     mkdirSync(join(folder, "nsdb/config/templates"), { recursive: true });
-    const keys = { enabled: true, nova_metadata_url: nova.url, shared_secret: SECRET };
-    const text = JSON.stringify({ agent: { openstack: { metadata: keys } } });
-    writeFileSync(join(folder, "nsdb/config/templates/default"), text);
+    setKeys({});
     writeFileSync(join(folder, "host-id"), `host_uuid=${HOST_ID}\n`);
     await run("ip", "link", "add", "br-lc", "type", "bridge");
     await run("ip", "link", "set", "br-lc", "up");
@@ -172,15 +179,47 @@ describe("what a host does to a served port", () => {
     expect(await statusOf(A)).toBe(200);
   });
 
-  test("is served where the host has the first addresses of the range", async () => {
+  test("is served where the host has some of the few addresses that are left", async () => {
     await agent.stop();
     await agent.command("sweep");
     await run("ip", "addr", "add", "169.254.0.1/30", "dev", "br-lc");
+    // All but the first four.
+    const reserved = ["169.254.0.5", "169.254.0.6/31"];
+    for (let bits = 3; bits < 16; bits++)
+      reserved.push(`169.254.${(2 ** bits) >> 8}.${(2 ** bits) & 255}/${32 - bits}`);
+    setKeys({ reserved_ranges: reserved });
     agent.start();
     await agent.serving(2);
     expect((await rows()).map(({ linkLocal }) => linkLocal).sort()).toEqual(["169.254.0.2", "169.254.0.4"]);
     expect([await statusOf(A), await statusOf(B)]).toEqual([200, 200]);
     await run("ip", "addr", "del", "169.254.0.1/30", "dev", "br-lc");
+    setKeys({});
+  });
+
+  test("every address stays where the host cannot read its ruleset just when the agent starts", async () => {
+    const before = sorted(await rows());
+    await agent.stop();
+    const { PATH = "" } = process.env;
+    const failOnce = `if [ -e ${folder}/short ]; then rm ${folder}/short; echo "utils.c:38: Memory allocation failure" >&2; exit 3; fi`;
+    const stand = `#!/bin/sh\ncase "$*" in *"list table"*) ${failOnce};; esac\nexec env PATH="${PATH}" nft "$@"\n`;
+    mkdirSync(join(folder, "bin"));
+    writeFileSync(join(folder, "bin/nft"), stand, { mode: 0o755 });
+    writeFileSync(join(folder, "short"), "");
+    process.env["PATH"] = `${folder}/bin:${PATH}`;
+    agent.start();
+    process.env["PATH"] = PATH;
+    await agent.serving(2);
+    expect(existsSync(join(folder, "short"))).toBe(false);
+    expect(sorted(await rows())).toEqual(before);
+  });
+
+  test("numbers begin elsewhere after each switching off and on: nothing tells which ones still rest", async () => {
+    const before = (await rows()).map(({ linkLocal }) => linkLocal);
+    setKeys({ enabled: false });
+    await expect.poll(() => agent.command("status")).toContain("IDLE");
+    setKeys({});
+    await agent.serving(2);
+    for (const { linkLocal } of await rows()) expect(before).not.toContain(linkLocal);
   });
 
   test("damage that `explain` sees first is repaired as soon", async () => {

@@ -4,6 +4,7 @@ import type { Plumbing } from "../../datapath/plumbing.ts";
 import type { ComputePort } from "../topology/model.ts";
 import type { ActivePort } from "./active.ts";
 import type { Tenure, TenureLookup } from "./tenure.ts";
+import { turnAt } from "./turn.ts";
 
 /**
  * Who holds which number on this host. A row exists before the kernel lets a packet through for it
@@ -27,7 +28,8 @@ export class PortTable implements TenureLookup {
   readonly #listeners = new Set<() => void>();
   readonly #options: PortTableOptions;
   #opens = 0;
-  #lastGiven = 0;
+  /** No turn before it is given again: a burst runs ahead of the clock, and a clock may be set back. */
+  #nextTurn = 0;
   #inSync = false;
   #isExhausted = false;
 
@@ -54,11 +56,8 @@ export class PortTable implements TenureLookup {
         if (this.#rows.has(number) || this.#numberOfHolder.has(holder)) continue;
         this.#adopted.set(number, { holder, portId, interfaceName, heldFor });
         this.#numberOfHolder.set(holder, number);
-        this.#lastGiven = Math.max(this.#lastGiven, number);
       }
     }
-    // What rested when the earlier run ended is not known: numbers just behind those in use, as they were given last.
-    if (this.#adopted.size > 0) this.#lastGiven += PASSED_OVER;
   }
 
   /**
@@ -188,18 +187,19 @@ export class PortTable implements TenureLookup {
     this.#resting.set(number, this.#options.now() + this.#options.quarantineMs);
   }
 
-  /** Round robin: a number just given back is the last to be given again. */
+  /** Round robin, at least as fast as the clock: a number just given is the last to be given again, by another run as well. */
   #freeNumber(): number | undefined {
     // Looking at all of them once in a pass is enough.
     if (this.#isExhausted) return undefined;
     const now = this.#options.now();
-    for (let step = 1; step <= NUMBER_COUNT; step++) {
-      const number = ((this.#lastGiven + step - 1) % NUMBER_COUNT) + 1;
+    const first = Math.max(this.#nextTurn, this.#options.turn?.() ?? turnAt(Date.now()));
+    for (let turn = first; turn < first + NUMBER_COUNT; turn++) {
+      const number = (turn % NUMBER_COUNT) + 1;
       if (this.#rows.has(number) || this.#adopted.has(number)) continue;
       if ((this.#resting.get(number) ?? 0) > now) continue;
       if (this.#options.isReserved(number)) continue;
       this.#resting.delete(number);
-      this.#lastGiven = number;
+      this.#nextTurn = turn + 1;
       return number;
     }
     this.#isExhausted = true;
@@ -225,10 +225,9 @@ export interface PortTableOptions {
   readonly isReserved: (number: number) => boolean;
   /** Milliseconds, monotonic. */
   readonly now: () => number;
+  /** The turn that numbering has come to, where it is not that of the wall clock ({@link turnAt}); 0 is number 1's. */
+  readonly turn?: () => number;
 }
-
-/** More than come and go on a host while a number rests. */
-const PASSED_OVER = 4_096;
 
 interface Adopted {
   readonly holder: string;

@@ -1,11 +1,15 @@
+import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { ActivePort } from "../../../src/agent/ports/active.ts";
 import { PortTable } from "../../../src/agent/ports/port-table.ts";
+import { turnAt } from "../../../src/agent/ports/turn.ts";
 import type { ComputePort } from "../../../src/agent/topology/model.ts";
 import { linkLocalOf, NUMBER_COUNT } from "../../../src/datapath/link-local.ts";
 
 const A = "11111111-1111-4111-8111-111111111111";
 const B = "22222222-2222-4222-8222-222222222222";
+const C = "33333333-3333-4333-8333-333333333333";
+const D = "44444444-4444-4444-8444-444444444444";
 
 function active(portId: string, over: Partial<ComputePort> = {}): ActivePort {
   const port = {
@@ -24,8 +28,10 @@ function newTable({
   now = (): number => 0,
   reserved = [] as readonly number[],
   quarantineMs = 60_000,
+  /** Numbers are given from the first on where nothing else is said. */
+  turn = (): number => 0,
 } = {}): PortTable {
-  return new PortTable({ now, quarantineMs, isReserved: (number) => reserved.includes(number) });
+  return new PortTable({ now, turn, quarantineMs, isReserved: (number) => reserved.includes(number) });
 }
 
 function closeAll(table: PortTable): void {
@@ -135,12 +141,34 @@ describe("`PortTable`", () => {
     expect(numbersOf(table.open([active(A, { instanceId: after })]))).toEqual([number]);
   });
 
-  test("passes over the numbers that an earlier run gave last: some of them may be resting", () => {
-    const earlier = newTable();
-    const [, released = 0] = numbersOf(earlier.open([active(A), active(B)]));
-    const table = newTable();
-    table.adopt(earlier.open([active(A)]).want);
-    expect(numbersOf(table.open([active(A), active(B)]))).not.toContain(released);
+  test("begins where the clock stands, whatever an earlier run left or did not leave", () => {
+    const left = newTable().open([active(A)]).want;
+    for (const adopted of [[], left]) {
+      const table = newTable({ turn: () => 40_000 });
+      table.adopt(adopted);
+      expect(numbersOf(table.open([active(B)]))).toEqual([40_001]);
+    }
+  });
+
+  test("follows the clock all round, but never backwards", () => {
+    let turn = NUMBER_COUNT - 1;
+    const table = newTable({ turn: () => turn });
+    const ports = [active(A), active(B), active(C), active(D)];
+    expect(numbersOf(table.open(ports.slice(0, 2)))).toEqual([NUMBER_COUNT, 1]);
+    turn = 5;
+    expect(numbersOf(table.open(ports.slice(0, 3))).at(-1)).toBe(2);
+    // Long after, when it has come round more than half.
+    turn = 2 * NUMBER_COUNT - 10;
+    expect(numbersOf(table.open(ports)).at(-1)).toBe(NUMBER_COUNT - 9);
+  });
+
+  test("gives no number to another port within two minutes, however often the agent is started anew", () => {
+    fc.assert(
+      fc.property(fc.array(deed, { maxLength: 80 }), (deeds) => {
+        expect(reuses(deeds)).toEqual([]);
+      }),
+      { numRuns: 300 },
+    );
   });
 
   test("counts an adopted port as the holder of its interface, before and after it is known", () => {
@@ -198,6 +226,7 @@ describe("`PortTable`", () => {
   test("says so when every number is taken", () => {
     const table = new PortTable({
       now: () => 0,
+      turn: () => 0,
       quarantineMs: 0,
       isReserved: (number) => number < NUMBER_COUNT,
     });
@@ -250,3 +279,48 @@ describe("`PortTable`", () => {
     expect(told).toBe(2);
   });
 });
+
+/** What happens on a host, and how long before it (ms) nothing else does. */
+type Deed = readonly ["plug" | "unplug" | "restart" | "toggle", afterMs: number];
+
+/** A start takes a second or longer; ports come and go as they like. Together they stay below a round of the clock. */
+const deed: fc.Arbitrary<Deed> = fc.oneof(
+  fc.tuple(fc.constantFrom("plug", "unplug"), fc.integer({ min: 0, max: 500 })),
+  fc.tuple(fc.constantFrom("restart", "toggle"), fc.integer({ min: 1_000, max: 6_000 })),
+);
+
+/** Numbers that one port had and another got too soon, each as a sentence. */
+function reuses(deeds: readonly Deed[]): readonly string[] {
+  let nowMs = 1_700_000_000_123;
+  const options = { now: () => nowMs, quarantineMs: 120_000, turn: () => turnAt(nowMs) };
+  let table = newTable(options);
+  let ports: readonly ActivePort[] = [];
+  const had = new Map<number, { readonly portId: string; atMs: number }>();
+  const found: string[] = [];
+  const pass = (): ReturnType<PortTable["open"]>["want"] => {
+    const { want } = table.open(ports);
+    closeAll(table);
+    table.releaseAdopted();
+    for (const { portId, identities } of want) {
+      for (const { number } of identities) {
+        const before = had.get(number);
+        if (before !== undefined && before.portId !== portId && nowMs - before.atMs < 120_000)
+          found.push(`${number} of ${before.portId} is given to ${portId} after ${nowMs - before.atMs} ms`);
+        had.set(number, { portId, atMs: nowMs });
+      }
+    }
+    return want;
+  };
+  for (const [at, [what, afterMs]] of deeds.entries()) {
+    const left = pass();
+    nowMs += afterMs;
+    if (what === "plug") ports = [...ports, active(`port-${at}`)];
+    else if (what === "unplug") ports = ports.slice(0, -1);
+    else {
+      table = newTable(options);
+      if (what === "restart") table.adopt(left);
+    }
+  }
+  pass();
+  return found;
+}

@@ -14,6 +14,8 @@ export interface Element {
   readonly portId: string | undefined;
   /** See {@link Identity}. */
   readonly heldFor?: string;
+  /** In a way out: what the interface that has that index is called, as nft printed it. It may be called otherwise by now. */
+  readonly shownAs?: string;
 }
 
 /** The comment that an element carries in the kernel. */
@@ -101,6 +103,7 @@ const BLOCK = 256;
 
 /**
  * What lets answers out by an interface: its number, named by itself. It says nothing of a port and stays.
+ * nft prints it as a name, so it leads elsewhere once that was saved and is loaded where numbers are others.
  */
 export function wayOut(ifindex: number): Element {
   const itself = String(ifindex);
@@ -118,6 +121,17 @@ export function waysOutAround(ifindex: number): readonly Element[] {
   return Array.from({ length: BLOCK }, (_, at) => first + at)
     .filter((index) => index > 0)
     .map(wayOut);
+}
+
+/** Whether what goes to a port would leave by another interface. */
+export function leavesElsewhere(
+  facts: ReadonlyMap<string, Fact>,
+  { ifindex, interfaceName }: Pick<Plumbing, "ifindex" | "interfaceName">,
+): boolean {
+  const own = wayOut(ifindex);
+  const held = facts.get(factId(own));
+  if (held?.kind !== "element") return false;
+  return held.data !== own.data || (held.shownAs ?? interfaceName) !== interfaceName;
 }
 
 /**

@@ -11,6 +11,8 @@ export interface OurPacket {
   /** The interfaces that it comes and goes by, as far as the chain can see them: empty for none, undefined if unknown. */
   readonly iifname: string | undefined;
   readonly oifname: string | undefined;
+  /** What connection tracking calls it: `invalid` until a chain of ours has said that it is none of its business. */
+  readonly ctState: "invalid" | "untracked";
   /** The TCP flags that it has, as nft names them. */
   readonly tcpFlags: readonly string[];
 }
@@ -47,6 +49,7 @@ async function walk(
   rulesOf: RulesOf,
   depth: number,
 ): Promise<Verdict | "end"> {
+  let mayHaveLeft = false;
   for (const object of rules) {
     const { expr } = ((object as Json)["rule"] ?? {}) as { readonly expr?: readonly Json[] };
     if (expr === undefined) continue;
@@ -56,8 +59,10 @@ async function walk(
     if (said === "on") continue;
     if (said === "end") {
       if (truth === "yes") return "end";
+      mayHaveLeft = true;
     } else if (truth === "yes") {
-      return said;
+      // Who left before is not dropped here: then the rest is up to whoever jumped here, or to the policy.
+      return said === "dropped" && mayHaveLeft ? "end" : said;
     } else if (said !== "dropped") {
       // It may be let through here. What may be dropped here is not said to be.
       return "unknown";
@@ -107,7 +112,8 @@ function read(
 
 function actionOf(kind: string, body: Json): Action | undefined {
   if (kind === "accept" || kind === "drop" || kind === "return" || kind === "queue") return [kind, ""];
-  if (kind === "reject") return ["drop", ""];
+  // What is forwarded at the ingress or egress of a device goes on nowhere else.
+  if (kind === "reject" || kind === "fwd") return ["drop", ""];
   if (kind === "jump" || kind === "goto") return [kind, String(body["target"])];
   if (kind === "xt" && body["type"] === "target") {
     if (body["name"] === "REJECT" || body["name"] === "DROP") return ["drop", ""];
@@ -116,19 +122,31 @@ function actionOf(kind: string, body: Json): Action | undefined {
   return undefined;
 }
 
+/** Where several entries may be for the packet, nothing is known; `*` is for what no other one is for. */
 function vmapFor(truth: Truth, { key, data }: Json, packet: OurPacket): [Truth, Action | undefined] {
   const entries = (data as Json | undefined)?.["set"];
+  const subject = subjectOf(key as Json, packet);
+  if (subject.kind === "absent") return ["no", undefined];
   if (!Array.isArray(entries)) return [both(truth, "maybe"), ["queue", ""]];
+  const candidates: [Truth, Action | undefined][] = [];
   for (const [value, verdict] of entries as readonly (readonly [unknown, Json])[]) {
-    const matches = equals(subjectOf(key as Json, packet), value);
-    if (matches === "no") continue;
-    return [both(truth, matches), actionOf(...only(verdict))];
+    const matches = value === "*" ? "maybe" : equals(subject, value);
+    const action = actionOf(...only(verdict));
+    if (matches === "yes") return [truth, action];
+    // It is listed last.
+    const isLeft = value === "*" && candidates.length === 0;
+    if (matches === "maybe") candidates.push([isLeft ? truth : both(truth, "maybe"), action]);
   }
-  return ["no", undefined];
+  const [candidate, ...others] = candidates;
+  if (candidate === undefined) return ["no", undefined];
+  return others.length === 0 ? candidate : [both(truth, "maybe"), ["queue", ""]];
 }
 
 /** Statements that only note something change nothing; what is not known may hold or not. */
 function truthOf(kind: string, body: Json, packet: OurPacket): Truth {
+  // A limit on each element decides as one on the rule does; which element is the packet's is not known.
+  const inside = kind === "set" && Array.isArray(body["stmt"]) ? (body["stmt"] as readonly unknown[]) : [];
+  if (!inside.every((statement) => NEUTRAL.has(only(statement)[0]))) return "maybe";
   if (NEUTRAL.has(kind)) return "yes";
   // A boot goes over any limit, and is then as if the rule were not there.
   if (RARELY.has(kind)) return "no";
@@ -149,7 +167,15 @@ function truthOf(kind: string, body: Json, packet: OurPacket): Truth {
   return matches === "maybe" ? "maybe" : matches === "yes" ? "no" : "yes";
 }
 
-const NEUTRAL: ReadonlySet<string> = new Set(["counter", "log", "comment", "notrack", "mangle", "set"]);
+const NEUTRAL: ReadonlySet<string> = new Set([
+  "counter",
+  "log",
+  "comment",
+  "notrack",
+  "mangle",
+  "set",
+  "dup",
+]);
 /** Of nft's statements, and of iptables' matches: connection tracking knows none of our packets. */
 const RARELY: ReadonlySet<string> = new Set(
   "limit quota conntrack state hashlimit connlimit recent statistic time".split(" "),
@@ -168,11 +194,11 @@ type KnownSubject = Extract<Subject, { readonly kind: "is" } | { readonly kind: 
 const ABSENT: Subject = { kind: "absent" };
 const UNKNOWN: Subject = { kind: "unknown" };
 
-function subjectOf(left: Json, { family, isInbound, iifname, oifname }: OurPacket): Subject {
+function subjectOf(left: Json, { family, isInbound, iifname, oifname, ctState }: OurPacket): Subject {
   const is = (text: string): Subject => ({ kind: "is", text });
   const [kind, facts] = only(left);
   const { key, protocol, field } = facts as Readonly<Record<string, string>>;
-  if (kind === "ct") return key === "state" ? is("untracked") : ABSENT;
+  if (kind === "ct") return key === "state" ? is(ctState) : ABSENT;
   if (kind === "meta") {
     if (key === "iifname" || key === "iif") return iifname === undefined ? UNKNOWN : is(iifname);
     if (key === "oifname" || key === "oif") return oifname === undefined ? UNKNOWN : is(oifname);
@@ -215,6 +241,7 @@ function equalsOne(subject: KnownSubject, value: unknown): Truth {
   const text = String(value);
   // A named set, whose elements are elsewhere.
   if (text.startsWith("@")) return "maybe";
+  if (text === "*") return "yes";
   if (subject.kind === "within") return inPrefix(subject, text, text.includes(":") ? 128 : 32);
   if (text.endsWith("*")) return subject.text.startsWith(text.slice(0, -1)) ? "yes" : "no";
   return subject.text === (text === "6" && subject.text === "tcp" ? "tcp" : text) ? "yes" : "no";

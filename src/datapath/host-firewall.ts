@@ -3,11 +3,12 @@ import type { HostFinding } from "./datapath.ts";
 import { DatapathError } from "./error.ts";
 import { type OurPacket, verdictOf } from "./firewall-verdict.ts";
 import { hostHasIpv6 } from "./host-interface.ts";
+import { ASLEEP, type NfTables } from "./nf-tables.ts";
 import type { Nft } from "./nft-process.ts";
 import type { Rtnetlink } from "./rtnetlink-socket.ts";
 
 interface BaseChain {
-  readonly family: string;
+  readonly family: Parameters<NfTables["tableMark"]>[0];
   readonly table: string;
   readonly name: string;
   readonly hook: string;
@@ -33,6 +34,8 @@ const WAYS: Readonly<Record<string, Way>> = {
 };
 /** Our own chain takes all that comes into {@link PEER} there. */
 const OURS_AT = -500;
+/** Our own chains take them from connection tracking there, at prerouting and output. */
+const UNTRACKED_FROM = -310;
 /** A connection's first packet and the others, each way. */
 const TCP_FLAGS = { inbound: [["syn"], ["ack"]], outbound: [["syn", "ack"], ["ack"]] } as const;
 /** Where more chains of one table are wanted, it is read whole: nft is a process for each reading. */
@@ -43,7 +46,15 @@ const MANY_CHAINS = 6;
  *
  * @source measured: a drop on prerouting, input or output silences the proxy, and an accept elsewhere cannot undo it
  */
-export async function inspectHostFirewall(nft: Nft, rtnetlink: Rtnetlink): Promise<readonly HostFinding[]> {
+export async function inspectHostFirewall({
+  nft,
+  nfTables,
+  rtnetlink,
+}: {
+  readonly nft: Nft;
+  readonly nfTables: NfTables;
+  readonly rtnetlink: Rtnetlink;
+}): Promise<readonly HostFinding[]> {
   const findings: HostFinding[] = [];
   const tables = new Map<string, TableRules>();
   for (const chain of (await nft.listChains()).flatMap((object) => baseChain(object) ?? [])) {
@@ -53,7 +64,8 @@ export async function inspectHostFirewall(nft: Nft, rtnetlink: Rtnetlink): Promi
     tables.set(id, known);
     for (const place of await placesOf(nft, chain)) {
       const dropped = await droppedFamilies(chain, place, known);
-      if (dropped.length > 0) findings.push(findingOf(chain, place, dropped));
+      if (dropped.length === 0 || (await nfTables.tableMark(family, table)) === ASLEEP) continue;
+      findings.push(findingOf(chain, place, dropped));
     }
   }
   return [...findings, ...(await ownMetadataService(rtnetlink))];
@@ -73,7 +85,7 @@ async function placesOf(
 }
 
 async function droppedFamilies(
-  { family, name, policy }: BaseChain,
+  { family, name, hook, prio, policy }: BaseChain,
   place: string,
   table: TableRules,
 ): Promise<readonly OurPacket["family"][]> {
@@ -84,10 +96,12 @@ async function droppedFamilies(
   if (rules === undefined || way === undefined) return [];
   const seen: readonly OurPacket["family"][] =
     family === "ip" || family === "ip6" ? [family] : hostHasIpv6() ? ["ip", "ip6"] : ["ip"];
+  const isEarly = ["prerouting", "output"].includes(hook) && prio < UNTRACKED_FROM;
+  const ctState = isEarly || hook === "ingress" ? "invalid" : "untracked";
   const dropped = new Set<OurPacket["family"]>();
   for (const one of seen) {
     for (const tcpFlags of TCP_FLAGS[way.isInbound ? "inbound" : "outbound"]) {
-      const packet = { ...way, family: one, tcpFlags };
+      const packet = { ...way, family: one, ctState, tcpFlags } as const;
       if ((await verdictOf(rules, policy === "drop", packet, rulesOf)) === "dropped") dropped.add(one);
     }
   }

@@ -123,7 +123,8 @@ export class KernelDatapath implements Datapath {
 
   async inspectHostFirewall(): Promise<readonly HostFinding[]> {
     // Nothing of ours is in it, and a large firewall takes long to read: nobody waits for a turn behind it.
-    const found = await inspectHostFirewall(this.#nft, this.#rtnetlink);
+    const edges = { nft: this.#nft, nfTables: this.#nfTables, rtnetlink: this.#rtnetlink };
+    const found = await inspectHostFirewall(edges);
     const { ipv6Trouble } = this.#host;
     return ipv6Trouble === undefined ? found : [...found, { sentence: ipv6Trouble, silencesGuests: false }];
   }
@@ -263,7 +264,7 @@ export class KernelDatapath implements Datapath {
   async #read(generation: number): Promise<Known> {
     const marks = await this.#marks();
     const tables = await Promise.all(
-      (marks === NO_TABLES ? [] : TABLE_FAMILIES).map((family) => this.#nft.listTable(family, TABLE)),
+      (marks === NO_TABLES ? [] : TABLE_FAMILIES).map((family) => this.#nft.listTable(family, TABLE, true)),
     );
     const ruleset = readListing(tables.flatMap((table) => table ?? []));
     const isStill = (await this.#nfTables.generation()) === generation;

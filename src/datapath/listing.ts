@@ -7,6 +7,7 @@ import {
   factsOf,
   factValue,
   isForAnyIpv4,
+  leavesElsewhere,
   type PortChain,
   readElementComment,
   wayOut,
@@ -78,8 +79,10 @@ export function readListing(objects: readonly unknown[]): Ruleset {
     const chain = chains.get(id);
     return chain !== undefined && chain.hook === hook && chain.policy === policy;
   });
+  const leavesRight = !ofPorts.some((fact) => leavesElsewhere(facts, fact));
   const delivers = forwardsTo(chains.get(`netdev ${DELIVER}`)?.rules[0]) === PEER;
-  const stands = hooked && modelStands && delivers && strangers === 0 && sharedRulesStand(rulesOf);
+  const stands =
+    hooked && modelStands && delivers && leavesRight && strangers === 0 && sharedRulesStand(rulesOf);
   const baseIntact = stands && BASE_MAPS.every((name) => maps.has(name));
   const { byPort, isClear } = factsByPort(facts);
   const whole = new Map<string, Plumbing>();
@@ -145,14 +148,17 @@ function elementsOf(map: string, kind: "map" | "set", listed: unknown): readonly
     const value = wrapped["val"];
     const key =
       isObject(value) && Array.isArray(value["concat"]) ? (value["concat"] as readonly unknown[]) : [value];
-    // nft prints the name of whatever has that index now; we always write the key itself.
-    const data = map === "interface" && typeof right === "string" ? key[0] : right;
+    // nft prints the name of whatever has that index now, if anything has; we always write the key itself.
+    const isNamed = map === "interface" && typeof right === "string" && right !== String(key[0]);
+    const shownAs = isNamed ? right : undefined;
+    const data = shownAs === undefined ? right : key[0];
     return {
       kind: "element",
       map,
       key: key.map(text),
       data: data === undefined ? undefined : text(data),
       ...readElementComment(wrapped["comment"]),
+      ...(shownAs === undefined ? {} : { shownAs }),
     };
   });
 }

@@ -44,8 +44,8 @@ const [TABLE_NAME_ATTRIBUTE, TABLE_FLAGS, GENERATION_ATTRIBUTE] = [1, 2, 1];
 export const [ABSENT, ASLEEP] = ["absent", "asleep"];
 /** @source linux/netfilter/nf_tables.h NFT_TABLE_F_DORMANT */
 const DORMANT = 1;
-/** @source linux/netfilter.h NFPROTO_INET, NFPROTO_ARP, NFPROTO_NETDEV */
-const FAMILY_NUMBERS = { inet: 1, arp: 3, netdev: 5 } as const;
+/** @source linux/netfilter.h NFPROTO_INET, NFPROTO_IPV4, NFPROTO_ARP, NFPROTO_NETDEV, NFPROTO_IPV6 */
+const FAMILY_NUMBERS = { inet: 1, ip: 2, arp: 3, netdev: 5, ip6: 10 } as const;
 /** `struct nfgenmsg`: family, version 0, no resource id. */
 const NFGENMSG_BYTES = 4;
 

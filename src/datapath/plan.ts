@@ -1,6 +1,15 @@
 import { baseScript } from "./base-ruleset.ts";
 import type { SyncMode } from "./datapath.ts";
-import { type Fact, factId, factsOf, isSamePlumbing, wayOut, waysOutAround, whyInvalid } from "./fact.ts";
+import {
+  type Fact,
+  factId,
+  factsOf,
+  isSamePlumbing,
+  leavesElsewhere,
+  wayOut,
+  waysOutAround,
+  whyInvalid,
+} from "./fact.ts";
 import { emptyRuleset, isHeld, type Ruleset } from "./listing.ts";
 import type { Plumbing } from "./plumbing.ts";
 import { scriptOf } from "./script.ts";
@@ -30,6 +39,8 @@ export interface Plan {
  */
 export function planOf(observed: Ruleset, want: readonly Plumbing[], mode: SyncMode): Plan {
   const { done, changing, failed } = accept(observed, want);
+  const leavesRight = ![...changing.values()].some((plumbing) => leavesElsewhere(observed.facts, plumbing));
+  if (observed.baseIntact && !leavesRight) return planOf({ ...observed, baseIntact: false }, want, mode);
   const left: Wanted[] = [...changing.values()].map(wantedOf);
   const isKept = keeper(done, left, observed, mode);
   const gone: string[] = [];

@@ -11,6 +11,8 @@ export interface World {
   plug(interfaceName: string): Promise<number>;
   unplug(interfaceName: string): Promise<void>;
   flushRuleset(): Promise<void>;
+  /** Has somebody else's nft carry out these lines. */
+  change(script: readonly string[]): Promise<void>;
   /** Puts another rule in the place of one of ours, so that their number stays. */
   replaceRule(family: string, chain: string, at: number, rule: string): Promise<void>;
   close(): Promise<void>;
@@ -323,6 +325,13 @@ const KINDS: readonly (readonly [string, readonly Identity[]])[] = [
     ],
   ],
   ["IPv6", [{ number: 7, fixedAddress: "2001:db8::7" }]],
+  [
+    "IPv6 with IPv4 inside",
+    [
+      { number: 8, fixedAddress: "::10.0.0.9" },
+      { number: 9, fixedAddress: "::ffff:10.0.0.9" },
+    ],
+  ],
   [
     "two of IPv6",
     [

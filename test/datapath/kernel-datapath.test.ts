@@ -5,20 +5,25 @@ import { KernelDatapath } from "../../src/datapath/kernel-datapath.ts";
 import type { Nft } from "../../src/datapath/nft-process.ts";
 import type { Plumbing } from "../../src/datapath/plumbing.ts";
 import { scriptOf } from "../../src/datapath/script.ts";
-import { describeDatapath, NOTHING, portIdOf, sorted } from "../contract/datapath.ts";
+import { describeDatapath, NOTHING, portIdOf, sorted, type World } from "../contract/datapath.ts";
+import { describeWaysOut } from "../contract/datapath-ways-out.ts";
 import { FakeKernel, type Fault } from "../fakes/kernel.ts";
 
-describeDatapath("the fake kernel", async () => {
+const makeWorld = async (): Promise<World> => {
   const kernel = new FakeKernel();
   return {
     open: () => new KernelDatapath(kernel),
     plug: async (name) => kernel.plug(name),
     unplug: async (name) => kernel.unplug(name),
     flushRuleset: async () => kernel.flushRuleset(),
+    change: (script) => kernel.nft.apply(script),
     replaceRule: async (...damage) => kernel.replaceRule(...damage),
     close: async () => undefined,
   };
-});
+};
+
+describeDatapath("the fake kernel", makeWorld);
+describeWaysOut("the fake kernel", makeWorld);
 
 interface Scenario {
   readonly name: string;

@@ -232,7 +232,7 @@ export class FakeKernel {
     const [, plain = "", comment] = /^(.*?)(?:#(.*))?$/.exec(data) ?? [];
     const left = comment === undefined ? value : { elem: { val: value, comment } };
     if (plain === "") return left;
-    return [left, map === "interface" ? (this.links.get(Number(plain))?.name ?? Number(plain)) : plain];
+    return [left, map === "interface" ? (this.links.get(Number(plain))?.name ?? plain) : plain];
   }
 
   #dropLink(ifindex: number): void {

@@ -1,8 +1,9 @@
 import { openDatapath } from "../../src/datapath/open-datapath.ts";
-import { describeDatapath } from "../contract/datapath.ts";
+import { describeDatapath, type World } from "../contract/datapath.ts";
+import { describeWaysOut } from "../contract/datapath-ways-out.ts";
 import { ifindexOf, must, replaceOurRule, run } from "../support/namespace.ts";
 
-describeDatapath("the real kernel", async () => {
+const makeWorld = async (): Promise<World> => {
   const plugged = new Set<string>();
   return {
     open: openDatapath,
@@ -18,9 +19,15 @@ describeDatapath("the real kernel", async () => {
     flushRuleset: async () => {
       await must("nft", "flush", "ruleset");
     },
+    change: async (script) => {
+      await must("nft", script.join("; "));
+    },
     replaceRule: replaceOurRule,
     close: async () => {
       for (const name of plugged) await run("ip", "link", "del", name);
     },
   };
-});
+};
+
+describeDatapath("the real kernel", makeWorld);
+describeWaysOut("the real kernel", makeWorld);

@@ -36,6 +36,11 @@ const INPUT_CLOSED = "{ type filter hook input priority 0; policy drop; }";
 const POSTROUTING = "{ type filter hook postrouting priority 0; policy accept; }";
 const OUTPUT = "{ type filter hook output priority 0; policy accept; }";
 const OUTPUT_CLOSED = "{ type filter hook output priority 0; policy drop; }";
+/** Before our own chain, which says that our packets are not tracked, and behind it. */
+const EARLY = "{ type filter hook prerouting priority -400; policy accept; }";
+const RAW = "{ type filter hook prerouting priority -300; policy accept; }";
+const OUTPUT_EARLY = "{ type filter hook output priority -400; policy accept; }";
+const ON_OURS = '{ type filter hook ingress device "mn-metadata" priority 0; policy accept; }';
 
 /** A chain and its rules, in a table of its own; `ip` where the table is not for both families. */
 const OPEN: readonly (readonly string[])[] = [
@@ -60,6 +65,19 @@ const OPEN: readonly (readonly string[])[] = [
   [OUTPUT_CLOSED, "tcp sport 9697 accept"],
   [OUTPUT_CLOSED, "meta nfproto ipv4 ip saddr 169.254.169.254 accept", "ip6 saddr fe80::a9fe:a9fe accept"],
   [OUTPUT, "tcp flags & (fin|syn|rst|ack) == syn drop"],
+  // As UFW has it: who came back from a chain is not dropped by the rest of it.
+  [INPUT_CLOSED, "jump not_local", 'iifname "mn-metadata" accept'],
+  [INPUT, "goto not_local"],
+  [INPUT, "fib daddr type local return", "drop"],
+  [INPUT, "meta mark 0 return", "drop"],
+  [INPUT, "tcp flags syn add @flood { ip saddr limit rate over 1000/second } counter drop"],
+  [INPUT, "add @ports { tcp dport ct count over 100 } drop"],
+  [INPUT_CLOSED, 'iifname . tcp dport vmap { "eth0" . 23 : drop, "mn-metadata" . 9697 : accept }'],
+  [INPUT_CLOSED, "tcp dport vmap { 22 : drop, * : accept }"],
+  [INPUT, "tcp dport vmap { 9697 : accept, * : drop }"],
+  [INPUT, "tcp dport 22 ip saddr vmap { 10.0.0.0/8 : accept, * : drop }"],
+  [EARLY, "ct state untracked drop"],
+  [RAW, "ct state invalid drop"],
 ];
 const CLOSED: readonly (readonly string[])[] = [
   [INPUT_CLOSED],
@@ -82,6 +100,13 @@ const CLOSED: readonly (readonly string[])[] = [
   [OUTPUT, "tcp flags syn,ack drop"],
   [POSTROUTING, 'oifname "mn-metadata" drop'],
   [POSTROUTING, "tcp sport 9697 drop"],
+  [INPUT_CLOSED, "fib daddr type local return", "drop"],
+  [INPUT, "jump more_or_less", "drop"],
+  [INPUT, "tcp dport vmap { 22 : accept, * : drop }"],
+  [INPUT, "add @ports { tcp dport counter } drop"],
+  [EARLY, "ct state invalid drop"],
+  [OUTPUT_EARLY, "ct state invalid drop"],
+  [ON_OURS, "ct state invalid drop"],
 ];
 /** One family passes, the other one does not. */
 const HALF: readonly (readonly [dropped: "IPv4" | "IPv6", ...chain: string[]])[] = [
@@ -90,10 +115,13 @@ const HALF: readonly (readonly [dropped: "IPv4" | "IPv6", ...chain: string[]])[]
   ["IPv4", INPUT_CLOSED, "meta nfproto ipv6 accept"],
   ["IPv6", OUTPUT_CLOSED, "ip saddr 169.254.169.254 accept"],
   ["IPv6", POSTROUTING, "ip6 saddr fe80::/10 drop"],
+  ["IPv4", INPUT, "ip saddr vmap { 10.0.0.0/8 : accept, * : drop }"],
 ];
 /** Chains on an end of our interface. */
 const ON_DEVICE: readonly (readonly [hook: string, device: string, priority: number, rule: string])[] = [
   ["ingress", "mn-metadata", 0, "tcp dport 9697 drop"],
+  ["ingress", "mn-metadata", 0, 'fwd to "lo"'],
+  ["egress", "mn-metadata-p", 0, 'tcp dport 9697 dup to "lo" fwd to "lo"'],
   ["egress", "mn-metadata", 0, "tcp sport 9697 drop"],
   ["ingress", "mn-metadata-p", -600, "tcp flags & (syn|ack) == syn|ack drop"],
   ["egress", "mn-metadata-p", 0, "tcp flags & (syn|ack) == syn drop"],
@@ -102,7 +130,13 @@ const ON_DEVICE: readonly (readonly [hook: string, device: string, priority: num
 async function load([hook = "", ...rules]: readonly string[]): Promise<void> {
   const jumps = ["add chain inet fw more", "add rule inet fw more tcp dport 9690-9699 accept"];
   const closed = ["add chain inet fw more_closed", "add rule inet fw more_closed tcp dport 9697 reject"];
+  const others = [
+    "add chain inet fw not_local; add rule inet fw not_local fib daddr type local return; add rule inet fw not_local drop",
+    "add chain inet fw more_or_less; add rule inet fw more_or_less meta mark 7 return",
+  ];
   const sets = [
+    "add set inet fw flood { type ipv4_addr; size 65535; flags dynamic,timeout; timeout 1m; }",
+    "add set inet fw ports { type inet_service; size 65535; flags dynamic; }",
     'add set inet fw ours { type ifname; flags interval; elements = { "lo", "mn-*" }; }',
     'add set inet fw others { type ifname; elements = { "lo", "eth0" }; }',
   ];
@@ -110,6 +144,7 @@ async function load([hook = "", ...rules]: readonly string[]): Promise<void> {
     ...sets,
     ...jumps,
     ...closed,
+    ...others,
     `add chain inet fw c ${hook}`,
     ...rules.map((rule) => `add rule inet fw c ${rule}`),
   ];
@@ -182,6 +217,7 @@ describe("what is said of the host's firewall is what becomes of a request", () 
       isInbound: true,
       iifname: "mn-metadata",
       oifname: "",
+      ctState: "untracked",
       tcpFlags: ["syn"],
     } as const;
     const none = async () => undefined;
@@ -202,6 +238,16 @@ describe("what is said of the host's firewall is what becomes of a request", () 
     expect(sentence).toContain('chain "c" of table "inet fw"');
     await must("nft", "add rule inet fw c29 tcp dport 9697 accept");
     expect(await datapath.inspectHostFirewall()).toEqual([]);
+  });
+
+  test("nothing of a table that sleeps, until it wakes", async () => {
+    await load([INPUT_CLOSED]);
+    await must("nft", "add table inet fw { flags dormant; }");
+    await expectServed("IPv4", "IPv6");
+    expect(await datapath.inspectHostFirewall()).toEqual([]);
+    await must("nft", "add table inet fw");
+    await expectServed();
+    expect(await datapath.inspectHostFirewall()).toHaveLength(1);
   });
 
   test("nothing of what cannot be told", async () => {
